@@ -1,0 +1,36 @@
+"""Find, amplify and measure language-specific neurons with EleutherAI's lm-evaluation-harness.
+
+Importing this package imports nothing heavy: the names below load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lm_eval_amplify.amplifier import Amplifier
+    from lm_eval_amplify.errors import AmplifyError
+    from lm_eval_amplify.intervention import Intervention
+    from lm_eval_amplify.neurons import NeuronFile, read_neurons, write_neurons
+
+_HOME = {
+    "AmplifyError": "errors",
+    "Amplifier": "amplifier",
+    "Intervention": "intervention",
+    "NeuronFile": "neurons",
+    "read_neurons": "neurons",
+    "write_neurons": "neurons",
+}
+
+__all__ = ["Amplifier", "AmplifyError", "Intervention", "NeuronFile", "read_neurons", "write_neurons"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lm-eval-amplify")
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

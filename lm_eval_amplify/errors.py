@@ -1,0 +1,41 @@
+"""Users' mistakes: one line each, saying what was wrong, what came, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AmplifyError(Exception):
+    """The base of every error that a user can cause; command lines print it as one line and exit with 2."""
+
+
+class NeuronFileError(AmplifyError):
+    """A neuron file that is missing, damaged, of another format, or not of this model."""
+
+
+class LanguageError(AmplifyError):
+    """A language that is unknown, or not in the neuron file, or a task without one."""
+
+
+class InterventionError(AmplifyError):
+    """An argument of the intervention that is unknown, out of range, or contradicts another."""
+
+
+class ArchitectureError(AmplifyError):
+    """A model whose feed-forward blocks cannot be found, or not changed in the way asked for."""
+
+
+class DataError(AmplifyError):
+    """A dataset that is missing, incomplete or malformed."""
+
+
+class CacheError(AmplifyError):
+    """A response cache whose answers are not this model's."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for near names in ``known``, else the empty string."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = [repr(by_lower[match]) for match in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,0 +1,177 @@
+"""``amplified_hf``: the harness's Hugging Face model, amplified."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from lm_eval.api.model import CacheHook
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
+from lm_eval_amplify.errors import InterventionError, did_you_mean
+from lm_eval_amplify.intervention import Intervention, Operation
+from lm_eval_amplify.languages import canonical_language
+from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
+from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
+from lm_eval_amplify.provenance import model_hash, neuron_file_hash, package_version, signature, tokenizer_hash
+
+_logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
+
+OWN_LANGUAGE = "task"
+"""The value of ``language`` under which each request is amplified in the language of its own task."""
+
+
+class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harness is untyped
+    """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
+
+    Args:
+        pretrained: As in HFLM; by default the model that the neuron file names.
+        neurons: Path of a neuron file, ``hf://org/repo/file[@revision]``, or the name of a bundled one. Without it
+            the model is plain HFLM.
+        language: Whose neurons to amplify: a FLORES-200 code (or ISO code or English name), several joined with
+            ``+``, or ``task``: each request in the language of its own task.
+        operation: ``set``, ``add`` or ``scale``; see :class:`~lm_eval_amplify.intervention.Intervention`, also for
+            ``statistic``, ``factor``, ``others_operation``, ``others_factor`` and ``layers``.
+        mode: ``auto``, ``fold`` or ``hook``; see :class:`~lm_eval_amplify.amplifier.Amplifier`.
+        scorer: ``stock``: HFLM's own scoring.
+        **hf_arguments: HFLM's.
+
+    Raises:
+        AmplifyError: An argument is wrong, or does not fit the others, the neuron file or the model.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any = None,
+        *,
+        neurons: str | NeuronFile | None = None,
+        language: str = OWN_LANGUAGE,
+        operation: Operation = "set",
+        statistic: str = "max",
+        factor: float = 1.0,
+        others_operation: Operation | None = None,
+        others_factor: float | None = None,
+        layers: str = "all",
+        mode: Mode = "auto",
+        scorer: Literal["stock"] = "stock",
+        **hf_arguments: Any,
+    ) -> None:
+        _refuse_misspelt(hf_arguments)
+        if scorer != "stock":
+            raise InterventionError(f"scorer={scorer}{did_you_mean(str(scorer), ['stock'])}: expected stock")
+        self.intervention = Intervention(operation, factor, statistic, others_operation, others_factor, layers)
+        check_mode(mode, self.intervention)
+        self.neurons = _read(neurons)
+        self.fixed_targets = self._parse_language(language)
+        if self.neurons is None:
+            _logger.warning("no neurons=<file> given: the model runs unamplified")
+        else:
+            self.intervention.check_against(self.neurons)
+        super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
+        self.amplifier = None
+        if self.neurons is not None:
+            self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
+            self._warn_of_no_effect()
+
+    # What AmplifiedRequests asks for -------------------------------------------------------------------------------
+
+    def amplified_as(self, targets: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a context in which the model is amplified for these languages."""
+        if self.amplifier is None:
+            raise InterventionError("give neurons=<file> in the model's arguments to amplify it")
+        return self.amplifier.amplified(*targets)
+
+    @property
+    def is_amplified(self) -> bool:
+        """Whether requests of the ordinary types run amplified at all."""
+        return self.neurons is not None and not self.intervention.is_identity
+
+    @property
+    def condition(self) -> str:
+        """The signature of the intervention in force, without its targets."""
+        return signature(self.intervention.signature_parts)
+
+    # Provenance ------------------------------------------------------------------------------------------------------
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return HFLM's information and, under ``amplify``, the signature of the results with its parts in full."""
+        parts = self._signature_parts()
+        return super().get_model_info() | {"amplify": {"signature": signature(parts), **parts}}
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Give the answers of each condition a table of their own in the harness's cache.
+
+        The harness looks answers up by the request's text alone, so those of another factor, language, model, or of the
+        plain model, would be taken for this one's.
+        """
+        if self.is_amplified and cache_hook.dbdict is not None:
+            answers = cache_hook.dbdict
+            table = "amplified " + signature(self._signature_parts())
+            type(answers)(answers.filename, tablename=table, autocommit=True).close()  # creates the table
+            answers.tablename = table
+        super().set_cache_hook(cache_hook)
+
+    def _signature_parts(self) -> dict[str, str]:
+        tokenizer = f"sha256:{tokenizer_hash(self.tokenizer)}"
+        parts = {"model": model_hash(self.model, self.pretrained), "tokenizer": tokenizer}
+        if self.neurons is not None and self.amplifier is not None:
+            parts["neurons"] = f"sha256:{neuron_file_hash(self.neurons)}"
+            if self.neurons.manifest.model:
+                parts["neurons_of"] = self.neurons.manifest.model
+            parts["language"] = "+".join(self.fixed_targets or (OWN_LANGUAGE,))
+            parts |= self.intervention.signature_parts
+            parts["mode"] = self.amplifier.mode
+        return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
+
+    # Arguments -------------------------------------------------------------------------------------------------------
+
+    def _parse_language(self, language: Any) -> Targets:
+        if not isinstance(language, str) or not language:
+            raise InterventionError(f"language={language!r}: expected a code, several joined with '+', or 'task'")
+        if language == OWN_LANGUAGE:
+            return None
+        names = language.split("+")
+        resolve = canonical_language if self.neurons is None else self.neurons.resolve_language
+        return tuple(dict.fromkeys(resolve(name) for name in names))
+
+    def _model_name(self, pretrained: Any) -> Any:
+        recorded = self.neurons.manifest.model if self.neurons is not None else None
+        if pretrained is None:
+            if recorded is None:
+                raise InterventionError("give pretrained=<model>: no neuron file names the model")
+            return recorded
+        if recorded is not None and isinstance(pretrained, str) and pretrained != recorded:
+            _logger.warning("the neurons were found in %s and amplify %s; both are recorded", recorded, pretrained)
+        return pretrained
+
+    def _warn_of_no_effect(self) -> None:
+        if self.amplifier is None or self.neurons is None or self.intervention.is_identity:
+            return
+        for targets in [self.fixed_targets] if self.fixed_targets else [(one,) for one in self.neurons.languages]:
+            if not self.amplifier.number_of_neurons(*targets):
+                _logger.warning(
+                    "%s: no neuron to amplify in layers=%s of the neuron file",
+                    "+".join(targets),
+                    self.intervention.layers,
+                )
+
+
+def _read(neurons: str | NeuronFile | None) -> NeuronFile | None:
+    if neurons is None or isinstance(neurons, NeuronFile):
+        return neurons
+    return read_neurons(locate_neurons(str(neurons)))
+
+
+def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
+    """Refuse an argument that is neither ours nor HFLM's but near one of ours: HFLM would hand it to transformers."""
+    ours = [name for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY]
+    known = set(inspect.signature(HFLM.__init__).parameters)
+    for name in hf_arguments:
+        near = did_you_mean(name, ours)
+        if name not in known and near:
+            raise InterventionError(f"unknown argument {name!r}{near}; ours are {', '.join(ours)}")

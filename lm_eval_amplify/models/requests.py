@@ -1,0 +1,206 @@
+"""Which requests run under which intervention: grouped by language, both sides of a pair, answers in their old order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeAlias
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM, CacheHook
+
+from lm_eval_amplify.errors import LanguageError
+from lm_eval_amplify.neurons.file import NeuronFile
+from lm_eval_amplify.task_languages import language_of_task
+
+LANGUAGE_COLUMN = "amplify_language"
+"""The column of a document that says which language's neurons to amplify for its requests."""
+
+Targets: TypeAlias = tuple[str, ...] | None
+"""The languages whose neurons are amplified together; None: unamplified."""
+
+Method: TypeAlias = Callable[..., list[Any]]
+"""One of the harness model's own request methods."""
+
+
+class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
+    """Runs the harness's requests, and their amplified and unamplified twins, on a model that can be amplified.
+
+    Mixed in before a harness model. Under a fixed language, and where the intervention is an identity, the harness's
+    own methods get all requests at once. Otherwise requests are grouped by language and each group runs under its own
+    intervention. Processes of a data-parallel run agree on the languages first, because some methods of the harness
+    communicate: a process without requests of a language runs one of its others in its place and drops the answer.
+    """
+
+    neurons: NeuronFile | None
+    fixed_targets: Targets
+    """The languages of ``language=a+b``; None under ``language=task``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._remembered: dict[Any, Any] = {}
+        super().__init__(*args, **kwargs)
+
+    def amplified_as(self, targets: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a context in which the model is amplified for these languages."""
+        raise NotImplementedError
+
+    @property
+    def condition(self) -> str:
+        """The signature of the intervention in force, without its targets."""
+        raise NotImplementedError
+
+    @property
+    def is_amplified(self) -> bool:
+        """Whether requests of the ordinary types run amplified at all: there are neurons, and no identity."""
+        raise NotImplementedError
+
+    # The harness's request types --------------------------------------------------------------------------------
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Score continuations, amplified; see the harness."""
+        return self._run(super().loglikelihood, requests, self._ordinary_targets(requests), disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Score whole strings, amplified; see the harness."""
+        return self._run(super().loglikelihood_rolling, requests, self._ordinary_targets(requests), disable_tqdm)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Generate, amplified; see the harness."""
+        return self._run(super().generate_until, requests, self._ordinary_targets(requests), disable_tqdm)
+
+    # Their twins: a task asks for both sides in one run ------------------------------------------------------------
+
+    def loglikelihood_amplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Score continuations amplified for the document's ``amplify_language``."""
+        targets = self._twin_targets(requests)
+        return self._run_twin("loglikelihood", super().loglikelihood, requests, targets, disable_tqdm)
+
+    def loglikelihood_unamplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Score continuations by the plain model."""
+        targets: list[Targets] = [None] * len(requests)
+        return self._run_twin("loglikelihood", super().loglikelihood, requests, targets, disable_tqdm)
+
+    def generate_until_amplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Generate amplified for the document's ``amplify_language``."""
+        targets = self._twin_targets(requests)
+        return self._run_twin("generate_until", super().generate_until, requests, targets, disable_tqdm)
+
+    def generate_until_unamplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """Generate by the plain model."""
+        targets: list[Targets] = [None] * len(requests)
+        return self._run_twin("generate_until", super().generate_until, requests, targets, disable_tqdm)
+
+    # Targets -----------------------------------------------------------------------------------------------------
+
+    def _ordinary_targets(self, requests: Sequence[Instance]) -> list[Targets]:
+        if not self.is_amplified:
+            return [None] * len(requests)
+        if self.fixed_targets is not None:
+            return [self.fixed_targets] * len(requests)
+        return [(self._language_of(request),) for request in requests]
+
+    def _twin_targets(self, requests: Sequence[Instance]) -> list[Targets]:
+        """The document's own language first: a task with several targets asks for each under a fixed language too."""
+        if self.neurons is None:
+            raise LanguageError(
+                f"task {requests[0].task_name!r} compares the amplified with the unamplified model: give "
+                "neurons=<file> in the model's arguments"
+            )
+        return [
+            self.fixed_targets
+            if self.fixed_targets is not None and _column_of(request) is None
+            else (self._language_of(request),)
+            for request in requests
+        ]
+
+    def _language_of(self, request: Instance) -> str:
+        language = _column_of(request) or language_of_task(request.task_name or "")
+        if language is None:
+            raise LanguageError(
+                f"task {request.task_name!r} has no language: its documents have no column {LANGUAGE_COLUMN!r} and "
+                "its name says none; give language=<code> in the model's arguments"
+            )
+        if self.neurons is None:
+            raise LanguageError("language=task needs neurons=<file>")
+        try:
+            return self.neurons.resolve_language(language)
+        except LanguageError as error:
+            raise LanguageError(f"task {request.task_name!r}: {error}") from error
+
+    # Running -----------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        method: Method,
+        requests: list[Instance],
+        targets: Sequence[Targets],
+        disable_tqdm: bool,
+        stand_in: Sequence[Instance] | None = None,
+    ) -> list[Any]:
+        """Run each group under its intervention; ``stand_in[0]`` runs where another process has a group alone."""
+        stand_in = requests[:1] if stand_in is None else stand_in[:1]
+        answers: list[Any] = [None] * len(requests)
+        for group in self._agree(targets):
+            positions = [position for position, own in enumerate(targets) if own == group]
+            with nullcontext() if group is None else self.amplified_as(group):
+                if positions:
+                    chosen = requests if len(positions) == len(requests) else [requests[i] for i in positions]
+                    for position, answer in zip(positions, method(chosen, disable_tqdm=disable_tqdm), strict=True):
+                        answers[position] = answer
+                elif stand_in:
+                    with self._without_cache():
+                        method(list(stand_in), disable_tqdm=True)
+        return answers
+
+    def _agree(self, targets: Sequence[Targets]) -> list[Targets]:
+        """The groups that any process has, in an order that is the same in all of them."""
+        groups = set(targets)
+        if self.world_size > 1:
+            gathered: list[set[Targets]] = [set()] * self.world_size
+            torch.distributed.all_gather_object(gathered, groups)
+            groups = set().union(*gathered)
+        return sorted(groups, key=lambda group: group or ())
+
+    def _run_twin(
+        self, kind: str, method: Method, requests: list[Instance], targets: Sequence[Targets], disable_tqdm: bool
+    ) -> list[Any]:
+        """Run with the harness's cache off, which knows no sides; answers are remembered by condition instead."""
+        keys = [self._key(kind, own, request) for own, request in zip(targets, requests, strict=True)]
+        new: dict[Any, int] = {}
+        for position, key in enumerate(keys):
+            if _is_sampled(requests[position]):  # each draw is its own
+                keys[position] = key = (key, position)
+                self._remembered.pop(key, None)
+            if key not in self._remembered:
+                new.setdefault(key, position)
+        chosen = list(new.values())
+        with self._without_cache():
+            answers = self._run(
+                method, [requests[i] for i in chosen], [targets[i] for i in chosen], disable_tqdm, stand_in=requests
+            )
+        self._remembered.update(zip(new, answers, strict=True))
+        return [self._remembered[key] for key in keys]
+
+    def _key(self, kind: str, targets: Targets, request: Instance) -> tuple[Any, ...]:
+        condition = None if targets is None else (self.condition, targets)
+        return (condition, kind, json.dumps(request.args, sort_keys=True, default=repr))
+
+    @contextmanager
+    def _without_cache(self) -> Iterator[None]:
+        hook = self.cache_hook
+        self.cache_hook = CacheHook(None)
+        try:
+            yield
+        finally:
+            self.cache_hook = hook
+
+
+def _column_of(request: Instance) -> str | None:
+    return request.doc.get(LANGUAGE_COLUMN) if isinstance(request.doc, Mapping) else None
+
+
+def _is_sampled(request: Instance) -> bool:
+    options = request.args[1] if len(request.args) > 1 else None
+    return isinstance(options, Mapping) and bool(options.get("do_sample"))

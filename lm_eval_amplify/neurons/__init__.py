@@ -1,0 +1,7 @@
+"""Neuron files: the value type, its bytes, where a file is found, and foreign formats."""
+
+from lm_eval_amplify.neurons.file import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.neurons.locate import locate_neurons
+from lm_eval_amplify.neurons.serialize import read_neurons, write_neurons
+
+__all__ = ["LanguageNeurons", "Manifest", "NeuronFile", "locate_neurons", "read_neurons", "write_neurons"]

@@ -1,0 +1,130 @@
+"""How the harness finds us: the discovery of plugins, for versions of `lm_eval` that have none.
+
+A line in site-packages (``lm_eval_amplify_autoload.pth``) calls :func:`install` when the interpreter starts. It puts one
+finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported; then, each right after the module in question:
+
+- ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
+  harness has done so itself or has a model of that name;
+- ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks, before ``--include_path``;
+- ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
+
+Nothing here may cost time or break the interpreter, so every heavy import waits, and every failure is a warning.
+``LM_EVAL_AMPLIFY_AUTOLOAD=0`` turns it off.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+_DISTRIBUTION = "lm-eval-amplify"
+_OFF = "LM_EVAL_AMPLIFY_AUTOLOAD"
+
+
+def install() -> None:
+    """Let `lm_eval` find us; safe to call again, and after `lm_eval` is imported."""
+    if os.environ.get(_OFF) == "0" or any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]  # typeshed asks for more than Python does
+    for name, extend in _EXTENSIONS.items():
+        if name in sys.modules:
+            _guarded(extend, sys.modules[name])
+
+
+class _Finder:
+    """Finds no module itself: adds an extension to the loading of the few that have one."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        extend = _EXTENSIONS.get(name)
+        if extend is None:
+            return None
+        try:
+            for finder in sys.meta_path:
+                spec = None if finder is self else finder.find_spec(name, path, target)
+                if spec is not None:
+                    _extend_loading(spec.loader, extend)
+                    return spec
+        except Exception as error:  # noqa: BLE001  # the import must go on as it would without us
+            _warn(error)
+        return None
+
+
+def _extend_loading(loader: Any, extend: Any) -> None:
+    load = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        load(module)
+        _guarded(extend, module)
+
+    loader.exec_module = exec_module
+
+
+def _guarded(extend: Any, module: ModuleType) -> None:
+    try:
+        extend(module)
+    except Exception as error:  # noqa: BLE001  # a harness that we do not fit must still run
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning(
+        "lm-eval-amplify cannot extend this version of lm_eval (%s: %s)", type(error).__name__, error
+    )
+
+
+def _register_models(_module: ModuleType) -> None:
+    from importlib.metadata import distribution
+
+    from lm_eval.api.registry import model_registry
+
+    for entry_point in distribution(_DISTRIBUTION).entry_points.select(group="lm_eval.models"):
+        if entry_point.name not in model_registry:
+            model_registry.register(entry_point.name, target=entry_point)
+
+
+def _extend_task_search(manager: Any) -> None:
+    from pathlib import Path
+
+    from lm_eval_amplify.resources import tasks_folder
+
+    built_in = Path(manager.__file__).parent
+
+    class TaskIndex(manager.TaskIndex):  # type: ignore[misc, name-defined]
+        """The harness's index, with our folder after the built-in one."""
+
+        @staticmethod
+        def build(paths: Any, **options: Any) -> Any:
+            searched = list(paths)
+            ours = tasks_folder()
+            if built_in in searched and ours not in searched:
+                searched.insert(searched.index(built_in) + 1, ours)
+            return manager_index.build(searched, **options)
+
+    manager_index = manager.TaskIndex
+    manager.TaskIndex = TaskIndex
+
+
+def _one_line_errors(harness: Any) -> None:
+    execute = harness.HarnessCLI.execute
+
+    def execute_with_one_line_errors(self: Any, args: Any) -> None:
+        from lm_eval_amplify.errors import AmplifyError
+
+        try:
+            execute(self, args)
+        except AmplifyError as error:
+            print(f"lm_eval: error: {error}", file=sys.stderr)  # noqa: T201  # as argparse does
+            raise SystemExit(2) from None
+
+    harness.HarnessCLI.execute = execute_with_one_line_errors
+
+
+_EXTENSIONS = {
+    "lm_eval.models": _register_models,
+    "lm_eval.tasks.manager": _extend_task_search,
+    "lm_eval._cli.harness": _one_line_errors,
+}

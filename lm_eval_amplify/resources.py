@@ -1,0 +1,22 @@
+"""Where the files beside the code lie: in a wheel under ``_bundled/``, in a checkout at the top level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _folder(name: str) -> Path:
+    bundled = _PACKAGE / "_bundled" / name
+    return bundled if bundled.is_dir() else _PACKAGE.parent / name
+
+
+def tasks_folder() -> Path:
+    """Return the folder of the harness tasks (YAML files); also the target of our ``lm_eval.tasks`` entry point."""
+    return _folder("tasks")
+
+
+def neuron_masks_folder() -> Path:
+    """Return the folder of the neuron files that ship with the package."""
+    return _folder("neuron_masks")

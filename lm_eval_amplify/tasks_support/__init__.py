@@ -1,0 +1,1 @@
+"""What the tasks in ``tasks/`` are made of."""

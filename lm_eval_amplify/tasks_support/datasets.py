@@ -1,0 +1,102 @@
+"""Datasets of our tasks: from the Hub, or from a local mirror of the same columns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from lm_eval_amplify.errors import DataError, did_you_mean
+
+DATA_DIR = "LM_EVAL_AMPLIFY_DATA_DIR"
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def load_task_data(
+    *, hub_path: str, hub_name: str, splits: list[str], amplify_language: str, data_dir: str | None = None, **_metadata: Any
+) -> dict[str, datasets.Dataset]:
+    """Load a task's splits and say of every document which language it is in; a task's ``custom_dataset``.
+
+    Args:
+        hub_path: Dataset on the Hub, ``cambridgeltl/xcopa``.
+        hub_name: Its config, ``id``.
+        splits: The splits that the task uses.
+        amplify_language: FLORES-200 code for the column ``amplify_language`` that every document gets.
+        data_dir: A local mirror, ``DIR/<org>/<name>/<config>/<split>.jsonl`` (or ``.jsonl.gz``, ``.parquet``); by
+            default the environment variable ``LM_EVAL_AMPLIFY_DATA_DIR``, else the Hub.
+        **_metadata: The model's arguments and the task's metadata, which the harness hands over as well.
+
+    Raises:
+        DataError: The dataset cannot be loaded; names what was looked for and how to get it.
+    """
+    folder = data_dir or os.environ.get(DATA_DIR)
+    found = _from_mirror(Path(folder), hub_path, hub_name, splits) if folder else _from_hub(hub_path, hub_name, splits)
+    return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
+
+
+def _from_hub(hub_path: str, hub_name: str, splits: list[str]) -> dict[str, datasets.Dataset]:
+    try:
+        loaded = datasets.load_dataset(hub_path, hub_name)
+    except Exception as error:  # datasets raises some twenty types, from connection to parsing
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"cannot load {hub_path} ({hub_name}) from the Hub: {reason}; without a network give a local mirror with "
+            f"--metadata '{{\"data_dir\": \"DIR\"}}' or {DATA_DIR}=DIR"
+        ) from error
+    missing = [split for split in splits if split not in loaded]
+    if missing:
+        raise DataError(f"{hub_path} ({hub_name}) has no split {missing[0]!r}; it has {', '.join(loaded)}")
+    return {split: loaded[split] for split in splits}
+
+
+def _from_mirror(mirror: Path, hub_path: str, hub_name: str, splits: list[str]) -> dict[str, datasets.Dataset]:
+    if not mirror.is_dir():
+        raise DataError(f"data_dir={mirror} is not a folder; expected {mirror}/{hub_path}/{hub_name}/<split>.jsonl")
+    config = mirror / hub_path / hub_name
+    if not config.is_dir():
+        siblings = sorted(path.name for path in config.parent.glob("*") if path.is_dir())
+        has = f"; {config.parent} has {', '.join(siblings)}" if siblings else ""
+        raise DataError(
+            f"no {hub_path} ({hub_name}) in data_dir={mirror}: looked for {config}{did_you_mean(hub_name, siblings)}{has}"
+        )
+    return {split: _read_split(config, split) for split in splits}
+
+
+def _read_split(config: Path, split: str) -> datasets.Dataset:
+    found = [path for suffix in _SUFFIXES if (path := config / f"{split}{suffix}").is_file()]
+    if len(found) != 1:
+        expected = ", ".join(f"{split}{suffix}" for suffix in _SUFFIXES)
+        came = " and ".join(path.name for path in found) or "none"
+        raise DataError(f"{config}: expected one of {expected}, found {came}")
+    if found[0].suffix == ".parquet":
+        return _read_parquet(found[0])
+    return _read_json_lines(found[0])
+
+
+def _read_parquet(path: Path) -> datasets.Dataset:
+    import pyarrow.parquet
+
+    try:
+        return datasets.Dataset(pyarrow.parquet.read_table(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable parquet file: {str(error).partition(chr(10))[0]}") from error
+
+
+def _read_json_lines(path: Path) -> datasets.Dataset:
+    rows = []
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: invalid JSON ({error.msg})") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    return datasets.Dataset.from_list(rows)
