@@ -86,7 +86,7 @@ def _register_models(_module: ModuleType) -> None:
             model_registry.register(entry_point.name, target=entry_point)
 
 
-def _extend_task_search(manager: Any) -> None:
+def _extend_tasks(manager: Any) -> None:
     from pathlib import Path
 
     from lm_eval_amplify.resources import tasks_folder
@@ -104,8 +104,19 @@ def _extend_task_search(manager: Any) -> None:
                 searched.insert(searched.index(built_in) + 1, ours)
             return manager_index.build(searched, **options)
 
+    class TaskFactory(manager.TaskFactory):  # type: ignore[misc, name-defined]
+        """The harness's factory; our groups leave out what a local mirror lacks."""
+
+        def _build_group_members(self, members: Any, group: str, overrides: Any, registry: Any) -> Any:
+            from lm_eval_amplify.tasks_support.mirror import mirrored_members
+
+            if group.startswith("amplify_"):
+                members = mirrored_members(members, registry, self._meta.get("data_dir"))
+            return super()._build_group_members(members, group, overrides, registry)
+
     manager_index = manager.TaskIndex
     manager.TaskIndex = TaskIndex
+    manager.TaskFactory = TaskFactory
 
 
 def _one_line_errors(harness: Any) -> None:
@@ -125,6 +136,6 @@ def _one_line_errors(harness: Any) -> None:
 
 _EXTENSIONS = {
     "lm_eval.models": _register_models,
-    "lm_eval.tasks.manager": _extend_task_search,
+    "lm_eval.tasks.manager": _extend_tasks,
     "lm_eval._cli.harness": _one_line_errors,
 }

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from lm_eval_amplify.errors import DataError, did_you_mean
-
-DATA_DIR = "LM_EVAL_AMPLIFY_DATA_DIR"
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+from lm_eval_amplify.errors import DataError
+from lm_eval_amplify.tasks_support.mirror import DATA_DIR, find_split, mirror_folder
 
 
 def load_task_data(
@@ -33,8 +30,11 @@ def load_task_data(
     Raises:
         DataError: The dataset cannot be loaded; names what was looked for and how to get it.
     """
-    folder = data_dir or os.environ.get(DATA_DIR)
-    found = _from_mirror(Path(folder), hub_path, hub_name, splits) if folder else _from_hub(hub_path, hub_name, splits)
+    mirror = mirror_folder(data_dir)
+    if mirror is None:
+        found = _from_hub(hub_path, hub_name, splits)
+    else:
+        found = {split: _read_split(find_split(mirror, hub_path, hub_name, split)) for split in splits}
     return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
 
 
@@ -53,28 +53,8 @@ def _from_hub(hub_path: str, hub_name: str, splits: list[str]) -> dict[str, data
     return {split: loaded[split] for split in splits}
 
 
-def _from_mirror(mirror: Path, hub_path: str, hub_name: str, splits: list[str]) -> dict[str, datasets.Dataset]:
-    if not mirror.is_dir():
-        raise DataError(f"data_dir={mirror} is not a folder; expected {mirror}/{hub_path}/{hub_name}/<split>.jsonl")
-    config = mirror / hub_path / hub_name
-    if not config.is_dir():
-        siblings = sorted(path.name for path in config.parent.glob("*") if path.is_dir())
-        has = f"; {config.parent} has {', '.join(siblings)}" if siblings else ""
-        raise DataError(
-            f"no {hub_path} ({hub_name}) in data_dir={mirror}: looked for {config}{did_you_mean(hub_name, siblings)}{has}"
-        )
-    return {split: _read_split(config, split) for split in splits}
-
-
-def _read_split(config: Path, split: str) -> datasets.Dataset:
-    found = [path for suffix in _SUFFIXES if (path := config / f"{split}{suffix}").is_file()]
-    if len(found) != 1:
-        expected = ", ".join(f"{split}{suffix}" for suffix in _SUFFIXES)
-        came = " and ".join(path.name for path in found) or "none"
-        raise DataError(f"{config}: expected one of {expected}, found {came}")
-    if found[0].suffix == ".parquet":
-        return _read_parquet(found[0])
-    return _read_json_lines(found[0])
+def _read_split(path: Path) -> datasets.Dataset:
+    return _read_parquet(path) if path.suffix == ".parquet" else _read_json_lines(path)
 
 
 def _read_parquet(path: Path) -> datasets.Dataset:
