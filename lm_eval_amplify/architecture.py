@@ -26,7 +26,8 @@ _FORMS = (
     _Form("act_fn", "down_proj", ("gate_proj", "up_proj")),  # gated: down(act(gate(x)) * up(x))
     _Form("act", "c_proj", ("c_fc",)),  # plain: down(act(up(x)))
 )
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+_LAYER = re.compile(r"\.(?P<layer>\d+)\.\w+")  # at the end of the path of a decoder layer's own child
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 class FeedForward(NamedTuple):
@@ -54,21 +55,22 @@ def find_feed_forwards(model: nn.Module) -> list[FeedForward]:
     config = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         raise ArchitectureError(f"{name} is an encoder-decoder; supported are decoder-only models")
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if any((getattr(text_config, field, None) or 0) > 1 for field in _EXPERTS):
+        raise ArchitectureError(f"{name} is a mixture of experts, which is not supported")
     found: dict[int, FeedForward] = {}
     for path, module in model.named_modules():
         form = _form_of(module)
         if form is None:
             continue
-        numbers = _LAYER.findall(path)
-        if len(numbers) != 1 or int(numbers[0]) in found:
+        match = _LAYER.search(path)
+        if match is None or match.end() != len(path) or int(match["layer"]) in found:
             raise ArchitectureError(
-                f"{name} has several feed-forward networks per layer ({path}): mixtures of experts and towers are "
-                "not supported"
+                f"{name} has a feed-forward network besides one in each decoder layer ({path}), which is not supported"
             )
-        layer = int(numbers[0])
+        layer = int(match["layer"])
         down = getattr(module, form.down)
         found[layer] = FeedForward(layer, path, getattr(module, form.activation), down, _width(down, path))
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
     expected = getattr(text_config, "num_hidden_layers", len(found))
     if not found or sorted(found) != list(range(expected)):
         raise ArchitectureError(
@@ -94,8 +96,6 @@ def fold_obstacle(down: nn.Module) -> str | None:
         return "its down projection's weight is offloaded"
     if type(weight) is not nn.Parameter or not weight.is_floating_point():
         return f"its down projection's weight is a {type(weight).__name__} of {weight.dtype}, not a plain parameter"
-    if hasattr(down, "parametrizations"):
-        return "its down projection's weight is computed by a parametrization"
     return None
 
 

@@ -34,8 +34,8 @@ class CacheError(AmplifyError):
     """A response cache whose answers are not this model's."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for near names in ``known``, else the empty string."""
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str:
+    """Return ``" (did you mean 'x'?)"`` for names in ``known`` of a similarity from ``cutoff`` to 1, else nothing."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = [repr(by_lower[match]) for match in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    near = [repr(by_lower[match]) for match in get_close_matches(name.lower(), by_lower, n=3, cutoff=cutoff)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -50,13 +50,18 @@ def language_table() -> Mapping[str, Language]:
 
 @cache
 def _code_by_name() -> Mapping[str, str]:
-    """Every lower-cased name to its code; where several scripts share a name, the table's first row has it."""
+    """Every name to its code; where several scripts share a name, the table's first row has it."""
     names: dict[str, str] = {}
     for code, iso639_1, name, aliases in language_table().values():
         for alias in (code, iso639_1, code.partition("_")[0], name, *aliases):
             if alias:
-                names.setdefault(alias.lower(), code)
+                names.setdefault(alias, code)
     return names
+
+
+@cache
+def _code_by_lower_case_name() -> Mapping[str, str]:
+    return {name.lower(): code for name, code in _code_by_name().items()}
 
 
 def canonical_language(name: str) -> str:
@@ -69,7 +74,7 @@ def canonical_language(name: str) -> str:
     Raises:
         LanguageError: The name is none of these; the message suggests near ones.
     """
-    code = _code_by_name().get(name.strip().lower())
+    code = _code_by_lower_case_name().get(name.strip().lower())
     if code is not None:
         return code
     written = name[:4].lower() + name[4:].capitalize()

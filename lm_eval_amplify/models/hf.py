@@ -172,6 +172,6 @@ def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
             if parameter.kind is parameter.KEYWORD_ONLY]
     known = set(inspect.signature(HFLM.__init__).parameters)
     for name in hf_arguments:
-        near = did_you_mean(name, ours)
+        near = did_you_mean(name, ours, cutoff=0.6)  # 'stat' is near 'statistic'
         if name not in known and near:
             raise InterventionError(f"unknown argument {name!r}{near}; ours are {', '.join(ours)}")
