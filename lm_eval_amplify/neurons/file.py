@@ -137,7 +137,7 @@ class NeuronFile:
         code = canonical_language(name)
         if code not in self.neurons:
             raise LanguageError(
-                f"the neuron file has no language {code!r}{did_you_mean(code, self.languages)}; "
+                f"the neuron file has no language {code!r}{did_you_mean(code, self.languages, cutoff=0.8)}; "
                 f"it has {', '.join(self.languages)}"
             )
         return code
