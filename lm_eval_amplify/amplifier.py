@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ Mode: TypeAlias = Literal["auto", "fold", "hook"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-class _DeviceEdit(NamedTuple):
+@dataclass(frozen=True)
+class _DeviceEdit:
     """An edit as tensors on the device of its layer."""
 
     operation: Operation
@@ -39,8 +41,8 @@ class Amplifier:
         model: A decoder-only Hugging Face model, on whatever devices.
         neurons: Its neuron file.
         intervention: What to do with the neurons.
-        mode: ``hook`` changes the activation itself; ``fold`` scales the columns of the down projection that the
-            activation is multiplied by (operation ``scale`` only, no run-time cost); ``auto`` folds where that is exact.
+        mode: ``hook`` changes the activation itself; ``fold`` scales the columns of the down projection that
+            multiply it (operation ``scale`` only, no run-time cost); ``auto`` folds where that is exact.
 
     Raises:
         NeuronFileError: The neuron file is of a model of another shape.
@@ -111,7 +113,7 @@ def check_mode(mode: str, intervention: Intervention) -> None:
     for operation, _ in intervention.operations:
         if mode == "fold" and operation != "scale":
             raise InterventionError(
-                f"mode=fold with operation {operation!r}: only 'scale' can be folded into weights; use mode=hook or auto"
+                f"mode=fold with operation {operation!r}: only 'scale' can be folded into weights; use mode=hook"
             )
 
 
@@ -185,9 +187,7 @@ def _editing_hook(
 
     def edit_activation(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         if output.shape[-1] != block.d_ff:
-            raise ArchitectureError(
-                f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}"
-            )
+            raise ArchitectureError(f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}")
         key = (output.device, output.dtype)
         if key not in placed:
             compute = _exact_type(output.dtype)
@@ -198,17 +198,17 @@ def _editing_hook(
         # In place is right only on a tensor that is fresh and that no gradient needs.
         if output.requires_grad or any(output is given for given in inputs):
             output = output.clone()
-        for operation, index, value in placed[key]:
-            _edit(output, operation, index, value)
+        for edit in placed[key]:
+            _edit(output, edit)
         return output
 
     return edit_activation
 
 
-def _edit(activation: torch.Tensor, operation: Operation, index: torch.Tensor, value: torch.Tensor) -> None:
-    if operation == "set":
-        activation[..., index] = value.to(activation.dtype)
+def _edit(activation: torch.Tensor, edit: _DeviceEdit) -> None:
+    if edit.operation == "set":
+        activation[..., edit.index] = edit.value.to(activation.dtype)
         return
-    before = activation.index_select(-1, index)
-    after = before + value if operation == "add" else before * value
-    activation.index_copy_(-1, index, after.to(activation.dtype))
+    before = activation.index_select(-1, edit.index)
+    after = before + edit.value if edit.operation == "add" else before * edit.value
+    activation.index_copy_(-1, edit.index, after.to(activation.dtype))

@@ -7,7 +7,7 @@ down projection (a norm, a quantiser) would be a further child and makes the mod
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -52,7 +52,7 @@ def find_feed_forwards(model: nn.Module) -> list[FeedForward]:
         ArchitectureError: The model is an encoder-decoder, or its layers have no FFN of a known form, or several.
     """
     name = type(model).__name__
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         raise ArchitectureError(f"{name} is an encoder-decoder; supported are decoder-only models")
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config

@@ -64,9 +64,7 @@ class Intervention:
                 raise InterventionError(f"others_operation={self.others_operation} needs others_factor=<number>")
             object.__setattr__(self, "others_factor", _finite("others_factor", self.others_factor))
         elif self.others_factor is not None:
-            raise InterventionError(
-                f"others_factor={self.others_factor} needs others_operation={'|'.join(OPERATIONS)}"
-            )
+            raise InterventionError(f"others_factor={self.others_factor} needs others_operation={'|'.join(OPERATIONS)}")
 
     @property
     def operations(self) -> tuple[tuple[Operation, float], ...]:
@@ -155,9 +153,7 @@ def plan(intervention: Intervention, neurons: NeuronFile, targets: Sequence[str]
     edits = _edits(intervention, intervention.operation, intervention.factor, neurons, targets, taken)
     if intervention.others_operation is not None and intervention.others_factor is not None:
         others = [language for language in neurons.languages if language not in targets]
-        edits += _edits(
-            intervention, intervention.others_operation, intervention.others_factor, neurons, others, taken
-        )
+        edits += _edits(intervention, intervention.others_operation, intervention.others_factor, neurons, others, taken)
     return tuple(sorted(edits, key=lambda edit: edit.layer))
 
 
@@ -203,9 +199,7 @@ def _is_identity(operation: Operation, factor: float) -> bool:
 
 def _one_of(argument: str, value: Any, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise InterventionError(
-            f"{argument}={value}{did_you_mean(str(value), allowed)}: expected {', '.join(allowed)}"
-        )
+        raise InterventionError(f"{argument}={value}{did_you_mean(str(value), allowed)}: expected {', '.join(allowed)}")
 
 
 def _finite(argument: str, value: Any) -> float:

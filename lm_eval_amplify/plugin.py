@@ -1,11 +1,12 @@
 """How the harness finds us: the discovery of plugins, for versions of `lm_eval` that have none.
 
-A line in site-packages (``lm_eval_amplify_autoload.pth``) calls :func:`install` when the interpreter starts. It puts one
-finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported; then, each right after the module in question:
+A line in site-packages (``lm_eval_amplify_autoload.pth``) calls :func:`install` when the interpreter starts. It puts
+one finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported; then, each right after its module:
 
 - ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
   harness has done so itself or has a model of that name;
-- ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks, before ``--include_path``;
+- ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks and before
+  ``--include_path``;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
 Nothing here may cost time or break the interpreter, so every heavy import waits, and every failure is a warning.
@@ -27,7 +28,7 @@ def install() -> None:
     """Let `lm_eval` find us; safe to call again, and after `lm_eval` is imported."""
     if os.environ.get(_OFF) == "0" or any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]  # typeshed asks for more than Python does
+    sys.meta_path.insert(0, _Finder())
     for name, extend in _EXTENSIONS.items():
         if name in sys.modules:
             _guarded(extend, sys.modules[name])
@@ -93,7 +94,7 @@ def _extend_tasks(manager: Any) -> None:
 
     built_in = Path(manager.__file__).parent
 
-    class TaskIndex(manager.TaskIndex):  # type: ignore[misc, name-defined]
+    class TaskIndex(manager.TaskIndex):  # type: ignore[misc]
         """The harness's index, with our folder after the built-in one."""
 
         @staticmethod
@@ -104,7 +105,7 @@ def _extend_tasks(manager: Any) -> None:
                 searched.insert(searched.index(built_in) + 1, ours)
             return manager_index.build(searched, **options)
 
-    class TaskFactory(manager.TaskFactory):  # type: ignore[misc, name-defined]
+    class TaskFactory(manager.TaskFactory):  # type: ignore[misc]
         """The harness's factory; our groups leave out what a local mirror lacks."""
 
         def _build_group_members(self, members: Any, group: str, overrides: Any, registry: Any) -> Any:

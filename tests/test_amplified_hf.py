@@ -9,8 +9,8 @@ import lm_eval
 import lm_eval.tasks
 import pytest
 import tiny
-import toy_tasks
 import torch
+import toy_tasks
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -84,9 +84,7 @@ def requests(kind, languages=("ind_Latn",) * 3, task="toy"):
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("own", ["operation=scale,factor=1,", "operation=add,factor=0,language=ind_Latn,", None])
-def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(
-    evaluate, stock, saved, neuron_path, family, own
-):
+def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(evaluate, stock, saved, neuron_path, family, own):
     arguments = f"pretrained={saved(family)}"
     amplified = arguments if own is None else f"{own}neurons={neuron_path(family)},{arguments}"
     ours = evaluate("amplified_hf", amplified, everything(*TYPES))
@@ -95,7 +93,9 @@ def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "options", [{"num_fewshot": 2}, {"apply_chat_template": True}, {"batch_size": "auto"}, {"limit": 3}], ids=str
+    "options",
+    [{"num_fewshot": 2}, {"apply_chat_template": True}, {"batch_size": "auto"}, {"limit": 3}],
+    ids=str,
 )
 def test_the_harness_options_mean_what_they_mean_for_hf(evaluate, saved, neuron_path, options):
     arguments = f"pretrained={saved('qwen2')}"
@@ -346,9 +346,15 @@ def test_the_model_is_by_default_that_of_the_neuron_file(saved, tmp_path, caplog
     ],
     ids=str,
 )
-def test_a_wrong_argument_is_one_clear_line_before_the_model_is_loaded(saved, neuron_path, monkeypatch, arguments, message):
+def test_a_wrong_argument_is_one_clear_line_before_the_model_is_loaded(
+    saved, neuron_path, monkeypatch, arguments, message
+):
     monkeypatch.setattr(HFLM, "__init__", lambda *_a, **_k: pytest.fail("the model was loaded"))
-    given = {"pretrained": str(saved("llama")), "neurons": str(neuron_path("llama")), "device": "cpu"} | arguments
+    given = {
+        "pretrained": str(saved("llama")),
+        "neurons": str(neuron_path("llama")),
+        "device": "cpu",
+    } | arguments
     with pytest.raises(AmplifyError, match=message) as caught:
         AmplifiedHFLM(**given)
     assert "\n" not in str(caught.value)

@@ -44,7 +44,9 @@ def test_a_feed_forward_network_inside_another_module_is_refused():
     model = tiny.model("llama")
     for layer in model.model.layers:
         layer.mlp = nn.ModuleDict({"shared_expert": layer.mlp})
-    with pytest.raises(ArchitectureError, match=r"besides one in each decoder layer \(model.layers.0.mlp.shared_expert"):
+    with pytest.raises(
+        ArchitectureError, match=r"besides one in each decoder layer \(model.layers.0.mlp.shared_expert"
+    ):
         find_feed_forwards(model)
 
 

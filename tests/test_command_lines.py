@@ -10,8 +10,8 @@ import sys
 
 import pytest
 import tiny
-import toy_tasks
 import torch
+import toy_tasks
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.tasks import manager
 
@@ -134,7 +134,12 @@ def test_bad_input_is_one_line_and_status_2(lm_eval, tmp_path, monkeypatch, mode
 def _arc():
     import datasets
 
-    row = {"id": "1", "question": "2+2?", "choices": {"text": ["3", "4"], "label": ["A", "B"]}, "answerKey": "B"}
+    row = {
+        "id": "1",
+        "question": "2+2?",
+        "choices": {"text": ["3", "4"], "label": ["A", "B"]},
+        "answerKey": "B",
+    }
     rows = datasets.Dataset.from_list([row] * 3)
     return datasets.DatasetDict({"train": rows, "validation": rows, "test": rows})
 
@@ -178,7 +183,16 @@ def test_an_imported_mask_says_what_to_do_for_want_of_a_statistic(lm_eval, tmp_p
 
 
 def test_a_mistake_in_a_real_process_is_one_line_and_status_2(neuron_path, saved):
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "amplified_hf", "--tasks", "amplify_xcopa_ind_Latn"]
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "amplified_hf",
+        "--tasks",
+        "amplify_xcopa_ind_Latn",
+    ]
     command += ["--model_args", f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},mode=fold"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert_one_line((done.returncode, done.stdout, done.stderr), "mode=fold with operation 'set'")
@@ -189,7 +203,16 @@ def test_two_processes_give_the_answers_of_one(lm_eval, saved, neuron_path, mirr
     tasks = "amplify_xcopa_ind_Latn,amplify_xcopa_zho_Hans,amplify_xcopa_est_Latn"
     options = ["--log_samples", "--limit", "3", "--batch_size", "2"]
     assert lm_eval(*options, "--output_path", tmp_path / "one", tasks=tasks, factor=2)[0] == 0
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "lm_eval"]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "-m",
+        "lm_eval",
+    ]
     command += ["--model", "amplified_hf", "--tasks", tasks, *options, "--output_path", str(tmp_path / "two")]
     command += ["--model_args", f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},factor=2"]
     command += ["--metadata", json.dumps({"data_dir": str(mirror)})]
@@ -231,7 +254,15 @@ def test_neurons_import_writes_a_file_that_is_read_again(monkeypatch, capsys, tm
     torch.save([[torch.tensor([3, 1]), torch.tensor([])], [torch.tensor([]), torch.tensor([0])]], tmp_path / "m.pth")
     out_path = tmp_path / "o.safetensors"
     status, out, _ = ours(
-        monkeypatch, capsys, "neurons", "import", tmp_path / "m.pth", "--languages", "en, zh", "--out", out_path
+        monkeypatch,
+        capsys,
+        "neurons",
+        "import",
+        tmp_path / "m.pth",
+        "--languages",
+        "en, zh",
+        "--out",
+        out_path,
     )
     assert status == 0
     assert f"written to {out_path}" in out
@@ -242,7 +273,10 @@ def test_neurons_import_writes_a_file_that_is_read_again(monkeypatch, capsys, tm
     ("arguments", "message"),
     [
         (["neurons", "show", "nowhere"], "no neuron file 'nowhere'"),
-        (["neurons", "import", "nowhere.pth", "--languages", "en", "--out", "x"], "cannot read mask nowhere.pth"),
+        (
+            ["neurons", "import", "nowhere.pth", "--languages", "en", "--out", "x"],
+            "cannot read mask nowhere.pth",
+        ),
     ],
 )
 def test_a_mistake_on_our_command_line_is_one_line_and_status_2(monkeypatch, capsys, arguments, message):
@@ -257,7 +291,9 @@ def test_a_mistake_on_our_command_line_is_one_line_and_status_2(monkeypatch, cap
 def test_an_output_that_cannot_be_written_leaves_nothing(monkeypatch, capsys, tmp_path):
     torch.save([[torch.tensor([1])]], tmp_path / "m.pth")
     target = tmp_path / "none" / "o.safetensors"
-    status, _, err = ours(monkeypatch, capsys, "neurons", "import", tmp_path / "m.pth", "--languages", "en", "--out", target)
+    status, _, err = ours(
+        monkeypatch, capsys, "neurons", "import", tmp_path / "m.pth", "--languages", "en", "--out", target
+    )
     assert status == 2
     assert "cannot write neuron file" in err
     assert not target.parent.exists()

@@ -142,7 +142,10 @@ def test_a_wrong_argument_is_refused_with_what_came_and_what_is_allowed(argument
 @pytest.mark.parametrize(
     ("intervention", "message"),
     [
-        (Intervention(statistic="median"), "no statistic 'median'.*; it has max, mean and the constant 'one'"),
+        (
+            Intervention(statistic="median"),
+            "no statistic 'median'.*; it has max, mean and the constant 'one'",
+        ),
         (Intervention(statistic="maxx"), "did you mean 'max'"),
         (Intervention(layers="2-4"), "layers=2-4: layer 4 is out of range, .* layers 0 to 3"),
     ],

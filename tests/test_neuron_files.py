@@ -19,7 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_amplify.errors import LanguageError, NeuronFileError
-from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile, locate_neurons, read_neurons, write_neurons
+from lm_eval_amplify.neurons import (
+    LanguageNeurons,
+    Manifest,
+    NeuronFile,
+    locate_neurons,
+    read_neurons,
+    write_neurons,
+)
 from lm_eval_amplify.neurons.serialize import FORMAT, from_bytes, to_bytes
 
 
@@ -65,9 +72,7 @@ def neuron_files(draw) -> NeuronFile:
     number = st.floats(width=32, allow_nan=False, allow_infinity=False)
     found = {}
     for name in names:
-        pairs = sorted(
-            draw(st.sets(st.tuples(st.integers(0, layers - 1), st.integers(0, d_ff - 1)), max_size=12))
-        )
+        pairs = sorted(draw(st.sets(st.tuples(st.integers(0, layers - 1), st.integers(0, d_ff - 1)), max_size=12)))
         values = {s: draw(st.lists(number, min_size=len(pairs), max_size=len(pairs))) for s in statistics}
         found[name] = language(pairs, **values)
     return NeuronFile(manifest(num_layers=layers, intermediate_size=d_ff, languages=tuple(names)), found)
@@ -113,9 +118,10 @@ def test_the_bytes_are_those_of_the_specification():
         first, last = header[f"ind_Latn/{name}"]["data_offsets"]
         assert body[first:last] == data
     assert header["ind_Latn/stat.max"]["dtype"] == "F32"
-    assert written[8 : 8 + length].rstrip(b" ") == json.dumps(
-        header, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    assert (
+        written[8 : 8 + length].rstrip(b" ")
+        == json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    )
 
 
 def test_every_process_writes_the_same_bytes(tmp_path):
@@ -193,7 +199,10 @@ def forged(tensors=None, **metadata) -> bytes:
         (forged({"ind_Latn/layer": np.zeros(1, np.int32)}), "tensor 'ind_Latn/index' is missing"),
         (forged({"ind_Latn/depth": np.zeros(1, np.int32)}), "tensor 'ind_Latn/depth'"),
         (forged({"ind_Latn/layer": np.zeros(1, np.int64)}), "is of type I64, expected I32 or F32"),
-        (forged({f"fra_Latn/{n}": np.zeros(1, np.int32) for n in ("layer", "index")}), "manifest field 'languages'"),
+        (
+            forged({f"fra_Latn/{n}": np.zeros(1, np.int32) for n in ("layer", "index")}),
+            "manifest field 'languages'",
+        ),
     ],
     ids=str,
 )
@@ -211,7 +220,10 @@ def test_a_torch_file_is_called_a_pickle(tmp_path):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (language([(4, 0)]), r"'ind_Latn/layer' holds 4 at 0, expected 0 to 3 \(manifest field 'num_layers' is 4\)"),
+        (
+            language([(4, 0)]),
+            r"'ind_Latn/layer' holds 4 at 0, expected 0 to 3 \(manifest field 'num_layers' is 4\)",
+        ),
         (language([(0, 1), (1, 10)]), "'ind_Latn/index' holds 10 at 1, expected 0 to 9"),
         (language([(0, -1)]), "'ind_Latn/index' holds -1"),
         (language([(0, 2), (0, 2)]), "not sorted and unique"),

@@ -30,7 +30,15 @@ def test_the_published_mask_of_llama_2_has_its_published_numbers(real_data):
     """Counts, and the union of round(0.01 * 32 * 11008) neurons, as the mask's source gives them."""
     path = real_data / "masks" / "LLaMA-2-7B.neuron.pth"
     content = import_reference_mask(path, "en,zh,fr,es,vi,id,ja".split(","), intermediate_size=11008)
-    assert [len(content.neurons[language]) for language in content.languages] == [95, 583, 1022, 838, 836, 1068, 582]
+    assert [len(content.neurons[language]) for language in content.languages] == [
+        95,
+        583,
+        1022,
+        838,
+        836,
+        1068,
+        582,
+    ]
     text = describe(content)
     assert "ind_Latn    Indonesian               1068  none" in text
     assert "3523" in text

@@ -82,7 +82,12 @@ def test_scores_on_real_rows_are_those_of_the_harness_own_task(real_data, saved,
     """The whole evaluation, by stock hf: numbers, stderr and group."""
     ours, stock = ours_and_stock("id", real_data, monkeypatch)
     results = lm_eval.simple_evaluate(
-        "hf", model_args=f"pretrained={saved('gpt2')}", tasks=[ours, stock], limit=40, device="cpu", batch_size=8
+        "hf",
+        model_args=f"pretrained={saved('gpt2')}",
+        tasks=[ours, stock],
+        limit=40,
+        device="cpu",
+        batch_size=8,
     )["results"]
     mine, theirs = results["amplify_xcopa_ind_Latn"], results["xcopa_id"]
     assert {name: mine[name] for name in ("acc,none", "acc_stderr,none")} == {
@@ -151,7 +156,9 @@ def test_a_mirror_may_hold_any_of_three_formats(config, tmp_path, suffix):
 def test_the_environment_names_a_mirror_and_an_argument_wins_over_it(config, tmp_path, monkeypatch):
     (config / "test.jsonl").write_text('{"a": 1}\n')
     monkeypatch.setenv("LM_EVAL_AMPLIFY_DATA_DIR", str(tmp_path))
-    assert len(load_task_data(hub_path="org/name", hub_name="id", splits=["test"], amplify_language="x_Latn")["test"]) == 1
+    assert (
+        len(load_task_data(hub_path="org/name", hub_name="id", splits=["test"], amplify_language="x_Latn")["test"]) == 1
+    )
     with pytest.raises(DataError, match="data_dir=/nowhere is not a folder"):
         load("/nowhere")
 
@@ -179,7 +186,9 @@ def test_what_a_mirror_lacks_or_garbles_is_named(config, tmp_path, files, change
 
 def test_without_a_network_the_way_to_a_mirror_is_told(monkeypatch):
     monkeypatch.delenv("LM_EVAL_AMPLIFY_DATA_DIR", raising=False)
-    with pytest.raises(DataError, match=r"cannot load org/name \(id\) from the Hub: .*; without a network give a local"):
+    with pytest.raises(
+        DataError, match=r"cannot load org/name \(id\) from the Hub: .*; without a network give a local"
+    ):
         load_task_data(hub_path="org/name", hub_name="id", splits=["test"], amplify_language="ind_Latn")
 
 

@@ -42,7 +42,13 @@ def write_mirror(folder: Path) -> Path:
         target = folder / "cambridgeltl" / "xcopa" / config
         target.mkdir(parents=True)
         rows = [
-            dict(zip(("premise", "choice1", "choice2", "question", "label", "idx", "changed"), (*row, i, False), strict=True))
+            dict(
+                zip(
+                    ("premise", "choice1", "choice2", "question", "label", "idx", "changed"),
+                    (*row, i, False),
+                    strict=True,
+                )
+            )
             for i, row in enumerate(_ROWS.get(config, _ROWS["id"]))
         ]
         for split in ("validation", "test"):

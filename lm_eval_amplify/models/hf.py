@@ -17,7 +17,13 @@ from lm_eval_amplify.intervention import Intervention, Operation
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
-from lm_eval_amplify.provenance import model_hash, neuron_file_hash, package_version, signature, tokenizer_hash
+from lm_eval_amplify.provenance import (
+    model_hash,
+    neuron_file_hash,
+    package_version,
+    signature,
+    tokenizer_hash,
+)
 
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
@@ -100,7 +106,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
     def get_model_info(self) -> dict[str, Any]:
         """Return HFLM's information and, under ``amplify``, the signature of the results with its parts in full."""
         parts = self._signature_parts()
-        return super().get_model_info() | {"amplify": {"signature": signature(parts), **parts}}
+        info: dict[str, Any] = super().get_model_info()
+        return info | {"amplify": {"signature": signature(parts), **parts}}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Give the answers of each condition a table of their own in the harness's cache.
@@ -168,8 +175,11 @@ def _read(neurons: str | NeuronFile | None) -> NeuronFile | None:
 
 def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
     """Refuse an argument that is neither ours nor HFLM's but near one of ours: HFLM would hand it to transformers."""
-    ours = [name for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY]
+    ours = [
+        name
+        for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
     known = set(inspect.signature(HFLM.__init__).parameters)
     for name in hf_arguments:
         near = did_you_mean(name, ours, cutoff=0.6)  # 'stat' is near 'statistic'

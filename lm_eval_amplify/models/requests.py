@@ -1,4 +1,4 @@
-"""Which requests run under which intervention: grouped by language, both sides of a pair, answers in their old order."""
+"""Which requests run under which intervention: grouped by language, both sides of a pair, answers in order."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
     communicate: a process without requests of a language runs one of its others in its place and drops the answer.
     """
 
+    cache_hook: CacheHook
     neurons: NeuronFile | None
     fixed_targets: Targets
     """The languages of ``language=a+b``; None under ``language=task``."""
@@ -164,21 +165,30 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
         return sorted(groups, key=lambda group: group or ())
 
     def _run_twin(
-        self, kind: str, method: Method, requests: list[Instance], targets: Sequence[Targets], disable_tqdm: bool
+        self,
+        kind: str,
+        method: Method,
+        requests: list[Instance],
+        targets: Sequence[Targets],
+        disable_tqdm: bool,
     ) -> list[Any]:
         """Run with the harness's cache off, which knows no sides; answers are remembered by condition instead."""
         keys = [self._key(kind, own, request) for own, request in zip(targets, requests, strict=True)]
         new: dict[Any, int] = {}
-        for position, key in enumerate(keys):
-            if _is_sampled(requests[position]):  # each draw is its own
-                keys[position] = key = (key, position)
-                self._remembered.pop(key, None)
-            if key not in self._remembered:
-                new.setdefault(key, position)
+        for position, request in enumerate(requests):
+            if _is_sampled(request):  # each draw is its own, and none is remembered
+                keys[position] = (*keys[position], position)
+                self._remembered.pop(keys[position], None)
+            if keys[position] not in self._remembered:
+                new.setdefault(keys[position], position)
         chosen = list(new.values())
         with self._without_cache():
             answers = self._run(
-                method, [requests[i] for i in chosen], [targets[i] for i in chosen], disable_tqdm, stand_in=requests
+                method,
+                [requests[i] for i in chosen],
+                [targets[i] for i in chosen],
+                disable_tqdm,
+                stand_in=requests,
             )
         self._remembered.update(zip(new, answers, strict=True))
         return [self._remembered[key] for key in keys]

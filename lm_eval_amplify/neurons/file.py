@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -178,15 +179,13 @@ def _check_range(language: str, name: str, values: NDArray[np.int32], size: int 
     if outside.any():
         position = int(np.flatnonzero(outside)[0])
         expected = "0 or more" if size is None else f"0 to {size - 1} (manifest field {source!r} is {size})"
-        raise NeuronFileError(
-            f"tensor '{language}/{name}' holds {values[position]} at {position}, expected {expected}"
-        )
+        raise NeuronFileError(f"tensor '{language}/{name}' holds {values[position]} at {position}, expected {expected}")
 
 
 def _check_sorted(language: str, neurons: LanguageNeurons) -> None:
     expert = neurons.expert if neurons.expert is not None else np.zeros_like(neurons.layer)
     keys = list(zip(neurons.layer.tolist(), expert.tolist(), neurons.index.tolist(), strict=True))
-    for position, (before, after) in enumerate(zip(keys, keys[1:], strict=False), start=1):
+    for position, (before, after) in enumerate(pairwise(keys), start=1):
         if before >= after:
             raise NeuronFileError(
                 f"neurons of {language} are not sorted and unique: (layer, expert, index) {after} at {position} "

@@ -1,4 +1,4 @@
-"""Neuron masks of the reference implementation of LAPE (Tang et al. 2024): ``.pth`` files, read without unpickling code."""
+"""Neuron masks of LAPE's reference implementation (Tang et al. 2024): ``.pth`` files, read without running code."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def import_reference_mask(
         raise NeuronFileError(
             f"{os.fspath(path)} holds {len(masks)} languages, but {len(codes)} are named: {', '.join(codes)}"
         )
-    neurons = {
-        code: _language(path, code, layers) for code, layers in zip(codes, masks, strict=True)
-    }
+    neurons = {code: _language(path, code, layers) for code, layers in zip(codes, masks, strict=True)}
     manifest = Manifest(
         model=model,
         num_layers=len(masks[0]),

@@ -133,10 +133,10 @@ def _tensors(content: NeuronFile) -> dict[str, NDArray[Any]]:
 
 def _parse_safetensors(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     try:
-        entries = safetensors.deserialize(data)
+        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         (length,) = _HEADER_LENGTH.unpack_from(data)
         metadata = json.loads(data[_HEADER_LENGTH.size : _HEADER_LENGTH.size + length]).get("__metadata__", {})
-    except Exception as error:  # the library's error type is not public; whatever it is, this is no safetensors file
+    except Exception as error:  # noqa: BLE001  # the library's error type is not public; whatever it is, this is no safetensors file
         if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise NeuronFileError(
                 "this is a pickle (PyTorch) file, expected safetensors: "

@@ -31,9 +31,7 @@ def _numbers(content: NeuronFile) -> list[str]:
         statistics = ", ".join(own.statistics) or "none"
         lines.append(f"{language:<10}  {name:<{width}}  {len(own):>7}  {statistics}")
     distinct = {
-        key
-        for own in content.neurons.values()
-        for key in zip(own.layer.tolist(), own.index.tolist(), strict=True)
+        key for own in content.neurons.values() for key in zip(own.layer.tolist(), own.index.tolist(), strict=True)
     }
     lines.append(f"{'':<10}  {'distinct':<{width}}  {len(distinct):>7}")
     return lines

@@ -14,7 +14,13 @@ from lm_eval_amplify.tasks_support.mirror import DATA_DIR, find_split, mirror_fo
 
 
 def load_task_data(
-    *, hub_path: str, hub_name: str, splits: list[str], amplify_language: str, data_dir: str | None = None, **_metadata: Any
+    *,
+    hub_path: str,
+    hub_name: str,
+    splits: list[str],
+    amplify_language: str,
+    data_dir: str | None = None,
+    **_metadata: Any,
 ) -> dict[str, datasets.Dataset]:
     """Load a task's splits and say of every document which language it is in; a task's ``custom_dataset``.
 
@@ -45,7 +51,7 @@ def _from_hub(hub_path: str, hub_name: str, splits: list[str]) -> dict[str, data
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
             f"cannot load {hub_path} ({hub_name}) from the Hub: {reason}; without a network give a local mirror with "
-            f"--metadata '{{\"data_dir\": \"DIR\"}}' or {DATA_DIR}=DIR"
+            f'--metadata \'{{"data_dir": "DIR"}}\' or {DATA_DIR}=DIR'
         ) from error
     missing = [split for split in splits if split not in loaded]
     if missing:
@@ -67,16 +73,14 @@ def _read_parquet(path: Path) -> datasets.Dataset:
 
 
 def _read_json_lines(path: Path) -> datasets.Dataset:
-    rows = []
-    number = 0
+    rows: list[Any] = []
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                rows.append(json.loads(line))
+            rows.extend(json.loads(line) for line in lines)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: invalid JSON ({error.msg})") from error
+        raise DataError(f"{path}, line {len(rows) + 1}: invalid JSON ({error.msg})") from error
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
+        raise DataError(f"{path}, after line {len(rows)}: cannot be read ({error})") from error
     if not rows:
         raise DataError(f"{path} has no rows")
     return datasets.Dataset.from_list(rows)

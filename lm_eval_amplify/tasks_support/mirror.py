@@ -68,7 +68,7 @@ def mirrored_members(members: list[Any], registry: Mapping[str, Any], data_dir: 
 
 def _is_mirrored(member: Any, registry: Mapping[str, Any], mirror: Path) -> bool:
     entry = registry.get(member) if isinstance(member, str) else None
-    source = ((getattr(entry, "cfg", None) or {}).get("dataset_kwargs")) or {}
+    source: dict[str, str] = (getattr(entry, "cfg", None) or {}).get("dataset_kwargs") or {}
     if "hub_path" not in source:
         return True
     return (mirror / source["hub_path"] / source["hub_name"]).is_dir()
