@@ -6,7 +6,7 @@ one finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported;
 - ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
   harness has done so itself or has a model of that name;
 - ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks and before
-  ``--include_path``;
+  ``--include_path``, and a group of ours leaves out the tasks whose data a local mirror lacks;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
 Nothing here may cost time or break the interpreter, so every heavy import waits, and every failure is a warning.
