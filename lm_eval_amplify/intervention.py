@@ -152,7 +152,7 @@ def plan(intervention: Intervention, neurons: NeuronFile, targets: Sequence[str]
     taken: set[tuple[int, int]] = set()
     edits = _edits(intervention, intervention.operation, intervention.factor, neurons, targets, taken)
     if intervention.others_operation is not None and intervention.others_factor is not None:
-        others = [language for language in neurons.languages if language not in targets]
+        others = neurons.languages  # the targets among them have all their neurons taken
         edits += _edits(intervention, intervention.others_operation, intervention.others_factor, neurons, others, taken)
     return tuple(sorted(edits, key=lambda edit: edit.layer))
 

@@ -274,17 +274,31 @@ def test_several_languages_are_amplified_together():
 def test_half_types_keep_their_type_and_the_factors_digits(dtype):
     """A factor that the type cannot hold is applied before rounding, not after."""
     model, content = tiny.model("qwen2").to(dtype), tiny.neurons("qwen2")
-    amplifier = Amplifier(model, content, Intervention("scale", 1.001953125), mode="fold")
+    amplifier = Amplifier(model, content, Intervention("scale", 5325 / 4096), mode="fold")
     before = bits(model)
     own = content.neurons["ind_Latn"]
     index = torch.from_numpy(own.index[own.layer == 0]).long()
     weight = model.model.layers[0].mlp.down_proj.weight
-    expected = (weight[:, index].double() * 1.001953125).to(dtype)
+    expected = (weight[:, index].double() * 5325 / 4096).to(dtype)
     with amplifier.amplified("ind_Latn"):
         assert weight.dtype == dtype
         assert torch.equal(weight[:, index], expected)
         assert logits(model).dtype == dtype
     assert_untouched(model, before)
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU, torch.nn.Identity])
+def test_an_activation_that_keeps_its_output_or_hands_on_its_input_is_not_written_over(activation):
+    """Tanh and ReLU need their output for the gradient; Identity gives back what the gate projection gave it."""
+    model, content = tiny.model("llama"), tiny.neurons("llama")
+    given = []
+    for layer in model.model.layers:
+        layer.mlp.act_fn = activation()
+        layer.mlp.gate_proj.register_forward_hook(lambda _m, _i, output: given.append((output, output.clone())))
+    with Amplifier(model, content, Intervention("set", 5, "one")).amplified("ind_Latn"):
+        model(INPUTS).logits.sum().backward()
+        logits(model)
+    assert all(torch.equal(now, before) for now, before in given)
 
 
 def test_gradients_flow_through_an_amplified_model():
