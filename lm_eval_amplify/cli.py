@@ -28,6 +28,55 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         typer.echo(__version__)
 
 
+_Tokens = Annotated[int, typer.Option(min=1, help="Tokens to read in each language: exactly the first N.")]
+_AllowShort = Annotated[bool, typer.Option("--allow-short", help="Let a language have fewer.")]
+_MaxLength = Annotated[int, typer.Option(min=1, help="Most tokens in a row; longer documents are cut.")]
+_BatchSize = Annotated[int, typer.Option(min=1, help="Rows of --max-length tokens in a forward pass.")]
+_Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda:1, ...; by default a GPU if there is one.")]
+_DType = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
+
+
+@app.command("identify")
+def identify(
+    model: Annotated[str, typer.Option(help="Model on the Hub, or its folder.")],
+    corpus: Annotated[str, typer.Option(help="text:DIR with DIR/<language>.txt[.gz], a document a line.")],
+    out: Annotated[Path, typer.Option(help="Neuron file to write.")],
+    languages: Annotated[
+        str | None, typer.Option(help="Joined with commas: ind_Latn,est_Latn; by default all of the corpus.")
+    ] = None,
+    tokens: _Tokens = 100_000,
+    top_rate: Annotated[float, typer.Option(help="Share of all neurons that is chosen.")] = 0.01,
+    filter_rate: Annotated[float, typer.Option(help="Quantile to exceed in some language.")] = 0.95,
+    activation_bar_ratio: Annotated[float, typer.Option(help="Quantile to exceed in its own.")] = 0.95,
+    allow_short: _AllowShort = False,
+    max_length: _MaxLength = 512,
+    batch_size: _BatchSize = 8,
+    revision: _Revision = None,
+    device: _Device = None,
+    dtype: _DType = "auto",
+) -> None:
+    """Find the neurons of each language in a model by LAPE, with the statistics that amplification needs."""
+    from lm_eval_amplify.identify import Lape, Texts, open_corpus
+    from lm_eval_amplify.identify import identify as find
+    from lm_eval_amplify.identify.loading import load_model
+    from lm_eval_amplify.neurons import check_writable, write_neurons
+    from lm_eval_amplify.neurons.show import describe
+    from lm_eval_amplify.progress import progress_bar
+
+    method = Lape(top_rate, filter_rate, activation_bar_ratio)
+    texts = Texts(open_corpus(corpus), tokens, allow_short, max_length, batch_size)
+    codes = texts.resolve([name.strip() for name in languages.split(",")] if languages else [])
+    method.check(codes)
+    check_writable(out)
+    loaded = load_model(model, revision=revision, device=device, dtype=dtype)
+    with progress_bar("tokens") as report:
+        content = find(*loaded, texts, codes, method=method, model_name=model, report=report)
+    write_neurons(content, out)
+    typer.echo(describe(content))
+    typer.echo(f"\nwritten to {out}")
+
+
 @neurons_app.command("show")
 def show(
     file: Annotated[str, typer.Argument(help="Path, hf://org/repo/file[@revision], or the name of a bundled file.")],
@@ -58,6 +107,53 @@ def import_mask(
     content = import_reference_mask(file, names, model=model, intermediate_size=intermediate_size)
     write_neurons(content, out)
     typer.echo(describe(content))
+    typer.echo(f"\nwritten to {out}")
+
+
+@neurons_app.command("random")
+def random_control(
+    file: Annotated[str, typer.Argument(help="Neuron file to make a control for, named as for `show`.")],
+    seed: Annotated[int, typer.Option(min=0, help="Gives the same neurons each time.")],
+    out: Annotated[Path, typer.Option(help="Neuron file to write.")],
+    model: Annotated[str | None, typer.Option(help="The file's model, on the Hub or its folder.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Texts in the file's languages: text:DIR.")] = None,
+    tokens: _Tokens = 100_000,
+    allow_short: _AllowShort = False,
+    max_length: _MaxLength = 512,
+    batch_size: _BatchSize = 8,
+    revision: _Revision = None,
+    device: _Device = None,
+    dtype: _DType = "auto",
+) -> None:
+    """Draw as many random neurons per language and layer, none of them the file's.
+
+    With --model and --corpus they get statistics, which the operations `set` and `add` need.
+    """
+    from lm_eval_amplify.neurons import check_writable, locate_neurons, read_neurons, write_neurons
+    from lm_eval_amplify.neurons.random_control import random_control as draw
+    from lm_eval_amplify.neurons.show import describe
+
+    if (model is None) != (corpus is None):
+        raise AmplifyError("statistics need both --model and --corpus: give both, or neither")
+    check_writable(out)
+    content = read_neurons(locate_neurons(file))
+    if model is None or corpus is None:
+        content = draw(content, seed)
+    else:
+        from lm_eval_amplify.identify import Texts, open_corpus
+        from lm_eval_amplify.identify import random_control as draw_with_statistics
+        from lm_eval_amplify.identify.loading import load_model
+        from lm_eval_amplify.progress import progress_bar
+
+        texts = Texts(open_corpus(corpus), tokens, allow_short, max_length, batch_size)
+        texts.resolve(content.languages)
+        loaded = load_model(model, revision=revision, device=device, dtype=dtype)
+        with progress_bar("tokens") as report:
+            content = draw_with_statistics(content, seed, *loaded, texts, report=report)
+    write_neurons(content, out)
+    typer.echo(describe(content))
+    if model is None:
+        typer.echo("\nno statistics: operations set and add need them; give --model and --corpus")
     typer.echo(f"\nwritten to {out}")
 
 

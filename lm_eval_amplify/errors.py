@@ -26,6 +26,14 @@ class ArchitectureError(AmplifyError):
     """A model whose feed-forward blocks cannot be found, or not changed in the way asked for."""
 
 
+class ModelError(AmplifyError):
+    """A model that cannot be loaded or run, or that gives no numbers."""
+
+
+class IdentificationError(AmplifyError):
+    """A parameter of the search for neurons that is out of range, or counts that do not fit together."""
+
+
 class DataError(AmplifyError):
     """A dataset that is missing, incomplete or malformed."""
 

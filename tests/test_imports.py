@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 
 # A module may import those of its own line and of the lines above.
 LAYERS = [
-    ["errors", "resources"],
+    ["errors", "resources", "progress"],
     ["languages"],
     ["task_languages"],
     ["neurons"],
@@ -21,6 +21,7 @@ LAYERS = [
     ["architecture"],
     ["amplifier"],
     ["provenance"],
+    ["identify"],
     ["tasks_support", "models"],
     ["plugin", "cli"],
 ]

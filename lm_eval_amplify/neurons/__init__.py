@@ -2,6 +2,14 @@
 
 from lm_eval_amplify.neurons.file import LanguageNeurons, Manifest, NeuronFile
 from lm_eval_amplify.neurons.locate import locate_neurons
-from lm_eval_amplify.neurons.serialize import read_neurons, write_neurons
+from lm_eval_amplify.neurons.serialize import check_writable, read_neurons, write_neurons
 
-__all__ = ["LanguageNeurons", "Manifest", "NeuronFile", "locate_neurons", "read_neurons", "write_neurons"]
+__all__ = [
+    "LanguageNeurons",
+    "Manifest",
+    "NeuronFile",
+    "check_writable",
+    "locate_neurons",
+    "read_neurons",
+    "write_neurons",
+]

@@ -5,6 +5,7 @@ neuron_masks/README.md is the format's specification.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -103,6 +104,22 @@ def write_neurons(content: NeuronFile, path: str | os.PathLike[str]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check before a long run that a neuron file can be written; an old file there stays as it is.
+
+    Raises:
+        NeuronFileError: It cannot.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise NeuronFileError(f"cannot write neuron file {path}: {error.strerror or error}") from error
 
 
 def _canonical_json(value: Any) -> str:

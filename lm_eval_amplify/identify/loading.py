@@ -1,0 +1,58 @@
+"""Loads the model and the tokenizer that a user names."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import torch
+import transformers
+from torch import nn
+
+from lm_eval_amplify.errors import ModelError, did_you_mean
+
+DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+"""The type to compute in; ``auto`` is the checkpoint's own."""
+
+
+class Loaded(NamedTuple):
+    """A model in evaluation mode, and its tokenizer."""
+
+    model: nn.Module
+    tokenizer: Any
+
+
+def load_model(name: str, *, revision: str | None = None, device: str | None = None, dtype: str = "auto") -> Loaded:
+    """Load a causal language model of the Hub or a folder.
+
+    Args:
+        name: Hub name or folder.
+        revision: Branch, tag or commit on the Hub.
+        device: ``cpu``, ``cuda:1``, ...; by default the first GPU if there is one.
+        dtype: See :data:`DType`.
+
+    Raises:
+        ModelError: It cannot be had, or not be put there; says why.
+    """
+    if dtype not in get_args(DType):
+        raise ModelError(f"dtype={dtype}{did_you_mean(dtype, get_args(DType))}: expected {', '.join(get_args(DType))}")
+    place = _device(device)
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype)
+        model.to(place)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"cannot load model {name!r}: {reason}") from error
+    return Loaded(model.eval(), tokenizer)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
+        raise ModelError(f"device={name}: {str(error).strip().splitlines()[0]}") from error
+    return device

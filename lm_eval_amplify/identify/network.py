@@ -1,0 +1,129 @@
+"""A model without its head, run over batches while its activations are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from lm_eval_amplify.architecture import FeedForward, find_feed_forwards
+from lm_eval_amplify.errors import ArchitectureError, ModelError
+from lm_eval_amplify.identify.tokens import Batch
+
+Look: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
+"""Gets a layer's activations ``[batch * pos, d_ff]``, which it must not change, and which rows count, bool
+``[batch * pos]``, on the same device."""
+
+
+class Network:
+    """The decoder of a model, its LM head left out, with the activations of its feed-forward networks.
+
+    Args:
+        model: A decoder-only Hugging Face model, on whatever devices; put into evaluation mode while it runs.
+
+    Raises:
+        ArchitectureError: The model is not supported, or its layers differ in d_ff.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.blocks = find_feed_forwards(model)
+        widths = sorted({block.d_ff for block in self.blocks})
+        if len(widths) > 1:
+            raise ArchitectureError(
+                f"{type(model).__name__} has layers of d_ff {' and '.join(map(str, widths))}: expected one"
+            )
+        self.d_ff = widths[0]
+        self.architecture = type(model).__name__
+        self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        self._model = model
+        self._decoder: nn.Module = getattr(model, "base_model", model)
+        self._device = _input_device(model)
+        self._is_counted = torch.empty(0, dtype=torch.bool)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers."""
+        return len(self.blocks)
+
+    def fitting_length(self, length: int) -> int:
+        """Return a length of rows, or the number of the model's positions if that is less."""
+        config: Any = getattr(self._model, "config", None)
+        text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        most = getattr(text_config, "max_position_embeddings", None)
+        return min(length, most) if isinstance(most, int) else length
+
+    @contextmanager
+    def looking(self, looks: Mapping[int, Look]) -> Iterator[None]:
+        """Show the activations of some layers, by number, to a function each, inside the ``with`` block."""
+        with ExitStack() as undo:
+            for module in self._model.modules():
+                if module.training:
+                    undo.callback(setattr, module, "training", True)
+            self._model.eval()
+            for layer, look in looks.items():
+                block = self.blocks[layer]
+                handle = block.activation.register_forward_hook(self._hook(block, look))
+                undo.callback(handle.remove)
+            yield
+
+    def run(self, batch: Batch) -> None:
+        """Run the decoder over a batch; one synchronisation with the device, to see if there is a NaN.
+
+        Raises:
+            ModelError: An activation is NaN (names the first layer with one), or memory does not suffice.
+        """
+        if self._forward(batch):
+            layer = self._first_nan(batch)
+            where = "behind the last layer's activations" if layer is None else f"in the activations of layer {layer}"
+            raise ModelError(
+                f"{self.architecture} gives NaN {where}, computing in {self.dtype}: try --dtype float32, "
+                "or check the weights"
+            )
+
+    @torch.inference_mode()
+    def _forward(self, batch: Batch) -> bool:
+        """Whether a counted position of the decoder's output is NaN, as it is if any activation there is."""
+        ids = torch.from_numpy(batch.ids).to(self._device)
+        self._is_counted = torch.from_numpy(batch.is_counted).flatten().to(self._device)
+        try:
+            output = self._decoder(input_ids=ids, use_cache=False)[0]
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{self.architecture}: a batch of {ids.shape[0]} x {ids.shape[1]} tokens does not fit in the "
+                "device's memory; lower --batch-size or --max-length"
+            ) from error
+        is_nan = output.sum(-1, dtype=torch.float32).isnan().flatten()
+        return bool((is_nan & self._is_counted.to(output.device)).any())
+
+    def _first_nan(self, batch: Batch) -> int | None:
+        found: list[int] = []
+
+        def look_at(layer: int) -> Look:
+            def look(activation: torch.Tensor, is_counted: torch.Tensor) -> None:
+                if (activation.isnan().any(-1) & is_counted).any():
+                    found.append(layer)
+
+            return look
+
+        with self.looking({block.layer: look_at(block.layer) for block in self.blocks}):
+            self._forward(batch)
+        return min(found, default=None)
+
+    def _hook(self, block: FeedForward, look: Look) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], None]:
+        def show(_module: nn.Module, _inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+            if output.shape[-1] != block.d_ff:
+                raise ArchitectureError(
+                    f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}"
+                )
+            look(output.flatten(0, -2), self._is_counted.to(output.device))
+
+        return show
+
+
+def _input_device(model: nn.Module) -> torch.device:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    weight = getattr(embeddings, "weight", None)
+    return weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
