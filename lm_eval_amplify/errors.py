@@ -18,6 +18,14 @@ class LanguageError(AmplifyError):
     """A language that is unknown, or not in the neuron file, or a task without one."""
 
 
+class NoTargetError(LanguageError):
+    """A task for which no target language is left; a group of several tasks leaves it out."""
+
+
+class ModelError(AmplifyError):
+    """A model that cannot do what a task asks of it."""
+
+
 class InterventionError(AmplifyError):
     """An argument of the intervention that is unknown, out of range, or contradicts another."""
 

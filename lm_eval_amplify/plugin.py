@@ -6,7 +6,8 @@ one finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported;
 - ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
   harness has done so itself or has a model of that name;
 - ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks and before
-  ``--include_path``, and a group of ours leaves out the tasks whose data a local mirror lacks;
+  ``--include_path``, and a group of ours leaves out the tasks whose data a local mirror lacks or that have no target;
+- ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
 Nothing here may cost time or break the interpreter, so every heavy import waits, and every failure is a warning.
@@ -106,18 +107,37 @@ def _extend_tasks(manager: Any) -> None:
             return manager_index.build(searched, **options)
 
     class TaskFactory(manager.TaskFactory):  # type: ignore[misc]
-        """The harness's factory; our groups leave out what a local mirror lacks."""
+        """The harness's factory; our groups leave out what a local mirror lacks, and what has no target language."""
 
         def _build_group_members(self, members: Any, group: str, overrides: Any, registry: Any) -> Any:
-            from lm_eval_amplify.tasks_support.mirror import mirrored_members
+            build = super()._build_group_members
+            if not group.startswith("amplify_"):
+                return build(members, group, overrides, registry)
 
-            if group.startswith("amplify_"):
-                members = mirrored_members(members, registry, self._meta.get("data_dir"))
-            return super()._build_group_members(members, group, overrides, registry)
+            from lm_eval_amplify.tasks_support.mirror import mirrored_members
+            from lm_eval_amplify.tasks_support.targets import members_with_targets
+
+            members = mirrored_members(members, registry, self._meta.get("data_dir"))
+            return members_with_targets(members, lambda member: build([member], group, overrides, registry))
 
     manager_index = manager.TaskIndex
     manager.TaskIndex = TaskIndex
     manager.TaskFactory = TaskFactory
+
+
+def _check_models(evaluator: Any) -> None:
+    from functools import wraps
+
+    evaluate = evaluator.evaluate
+
+    @wraps(evaluate)
+    def evaluate_after_check(lm: Any, task_dict: Any, *args: Any, **options: Any) -> Any:
+        from lm_eval_amplify.tasks_support.two_sided import check_models
+
+        check_models(lm, task_dict)
+        return evaluate(lm, task_dict, *args, **options)
+
+    evaluator.evaluate = evaluate_after_check
 
 
 def _one_line_errors(harness: Any) -> None:
@@ -138,5 +158,6 @@ def _one_line_errors(harness: Any) -> None:
 _EXTENSIONS = {
     "lm_eval.models": _register_models,
     "lm_eval.tasks.manager": _extend_tasks,
+    "lm_eval.evaluator": _check_models,
     "lm_eval._cli.harness": _one_line_errors,
 }

@@ -13,6 +13,9 @@ from functools import cache
 from lm_eval_amplify.errors import LanguageError
 from lm_eval_amplify.languages import canonical_language
 
+OWN_LANGUAGE = "task"
+"""The value of a model's ``language`` under which each request is amplified in the language of its own task."""
+
 _FLORES = r"(?P<language>[a-z]{3}_[A-Z][a-z]{3})"
 _TWO = r"(?P<language>[a-z]{2})"
 _TWO_OR_THREE = r"(?P<language>[a-z]{2,3})"

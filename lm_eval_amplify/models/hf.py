@@ -24,11 +24,9 @@ from lm_eval_amplify.provenance import (
     signature,
     tokenizer_hash,
 )
+from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
-
-OWN_LANGUAGE = "task"
-"""The value of ``language`` under which each request is amplified in the language of its own task."""
 
 
 class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harness is untyped
@@ -95,6 +93,10 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
     def is_amplified(self) -> bool:
         """Whether requests of the ordinary types run amplified at all."""
         return self.neurons is not None and not self.intervention.is_identity
+
+    def has_effect(self, targets: Sequence[str]) -> bool:
+        """Whether amplifying these languages changes any activation."""
+        return self.amplifier is not None and self.amplifier.number_of_neurons(*targets) > 0
 
     @property
     def condition(self) -> str:

@@ -52,6 +52,10 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
         """The signature of the intervention in force, without its targets."""
         raise NotImplementedError
 
+    def has_effect(self, targets: Sequence[str]) -> bool:
+        """Whether amplifying these languages changes any activation: no identity, and some neuron."""
+        raise NotImplementedError
+
     @property
     def is_amplified(self) -> bool:
         """Whether requests of the ordinary types run amplified at all: there are neurons, and no identity."""
@@ -103,18 +107,26 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
         return [(self._language_of(request),) for request in requests]
 
     def _twin_targets(self, requests: Sequence[Instance]) -> list[Targets]:
-        """The document's own language first: a task with several targets asks for each under a fixed language too."""
+        """The document's own language first: a task with several targets asks for each under a fixed language too.
+
+        Where there is nothing to change, both sides are the same answers: scored in batches of their own they would
+        differ by rounding, and a sign is taken of their difference.
+        """
         if self.neurons is None:
             raise LanguageError(
                 f"task {requests[0].task_name!r} compares the amplified with the unamplified model: give "
                 "neurons=<file> in the model's arguments"
             )
-        return [
+        asked = [
             self.fixed_targets
             if self.fixed_targets is not None and _column_of(request) is None
             else (self._language_of(request),)
             for request in requests
         ]
+        in_effect: dict[tuple[str, ...], Targets] = {
+            targets: targets if self.has_effect(targets) else None for targets in dict.fromkeys(asked)
+        }
+        return [in_effect[targets] for targets in asked]
 
     def _language_of(self, request: Instance) -> str:
         language = _column_of(request) or language_of_task(request.task_name or "")

@@ -36,12 +36,28 @@ def load_task_data(
     Raises:
         DataError: The dataset cannot be loaded; names what was looked for and how to get it.
     """
+    found = load_splits(hub_path, hub_name, splits, data_dir)
+    return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
+
+
+def load_splits(
+    hub_path: str, hub_name: str, splits: list[str], data_dir: str | None = None
+) -> dict[str, datasets.Dataset]:
+    """Load the splits of a dataset as they are, from the mirror in force or the Hub.
+
+    Args:
+        hub_path: Dataset on the Hub, ``cambridgeltl/xcopa``.
+        hub_name: Its config, ``id``.
+        splits: The splits wanted.
+        data_dir: A local mirror, as in :func:`load_task_data`.
+
+    Raises:
+        DataError: The dataset cannot be loaded; names what was looked for and how to get it.
+    """
     mirror = mirror_folder(data_dir)
     if mirror is None:
-        found = _from_hub(hub_path, hub_name, splits)
-    else:
-        found = {split: _read_split(find_split(mirror, hub_path, hub_name, split)) for split in splits}
-    return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
+        return _from_hub(hub_path, hub_name, splits)
+    return {split: _read_split(find_split(mirror, hub_path, hub_name, split)) for split in splits}
 
 
 def _from_hub(hub_path: str, hub_name: str, splits: list[str]) -> dict[str, datasets.Dataset]:

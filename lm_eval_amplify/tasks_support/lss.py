@@ -1,0 +1,121 @@
+"""The harness task of the Language Steering Shift: both sides of every fact in one run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_amplify.models.requests import LANGUAGE_COLUMN
+from lm_eval_amplify.tasks_support.bootstrap import bootstrap_stderr
+from lm_eval_amplify.tasks_support.lss_metrics import metrics_of, nan_mean, requests_of, shifts_of
+from lm_eval_amplify.tasks_support.two_sided import require_both_sides
+
+AMPLIFIED = "loglikelihood_amplified"
+UNAMPLIFIED = "loglikelihood_unamplified"
+
+# Below the harness's logger, whose level and format it shares.
+_logger = logging.getLogger("lm_eval.amplify_lss")
+
+
+class LSSTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
+    """A task whose documents :func:`~lm_eval_amplify.tasks_support.fact_data.load_facts` or its like makes.
+
+    A document is one fact. Its requests are those of
+    :func:`~lm_eval_amplify.tasks_support.lss_metrics.requests_of`, an amplified one first. Metrics per
+    document, NaN where there is no value: ``lss_<t>`` and ``shift_<t>`` for each target language t, ``lss``
+    and ``shift``, their means over t, with standard errors by bootstrap, and ``skipped``, the number of
+    targets without a value, which is summed up. Means leave NaN out.
+
+    Args:
+        data_dir: As in the harness, unused.
+        cache_dir: As in the harness, unused.
+        download_mode: As in the harness, unused.
+        config: The task's YAML.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        cache_dir: str | None = None,
+        download_mode: Any = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        # The harness hands over the YAML's `class:` entry too, which its own configuration does not know.
+        own = {name: value for name, value in (config or {}).items() if name != "class"}
+        super().__init__(data_dir, cache_dir, download_mode, own)
+        self.targets: tuple[str, ...] = tuple(self.eval_docs[0]["targets"])
+
+    def check_model(self, lm: Any) -> None:
+        """Check that a model can run this task; called before anything is scored.
+
+        Raises:
+            ModelError: It cannot be amplified.
+            LanguageError: Its neuron file lacks a target language.
+        """
+        require_both_sides(lm, task=self.task_name, request_types=(AMPLIFIED, UNAMPLIFIED), targets=self.targets)
+
+    def build_all_requests(self, **options: Any) -> None:
+        """Build the requests, never from the harness's cache, which knows no targets and no ``data_dir``."""
+        super().build_all_requests(**options | {"cache_requests": False, "rewrite_requests_cache": False})
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """Return the requests of a document; an amplified one carries its target language."""
+        # As in the harness's own tasks, an answer that opens the assistant's turn has no joint before it.
+        in_chat = kwargs.pop("apply_chat_template", False)
+        kwargs.pop("chat_template", None)
+        return [
+            Instance(
+                request_type=UNAMPLIFIED if scored.target is None else AMPLIFIED,
+                doc=doc if scored.target is None else doc | {LANGUAGE_COLUMN: scored.target},
+                arguments=(ctx, scored.continuation.lstrip() if in_chat else scored.continuation),
+                idx=position,
+                **kwargs,
+            )
+            for position, scored in enumerate(requests_of(doc))
+        ]
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+        """Return a document's metrics.
+
+        The document, which the harness makes anew for this call and then logs, gets both sides'
+        log-likelihoods by name: the logged ``arguments`` and ``resps`` do not say which side or language they
+        belong to.
+        """
+        values = [float(value) for value, _ in results]
+        doc["loglikelihoods"] = _by_side(doc, values)
+        shifts = shifts_of(doc, values)
+        if not all(map(math.isfinite, values)):
+            _logger.warning(
+                "%s: a log-likelihood is not finite, the fact counts as skipped: %s",
+                self.task_name,
+                doc["prompt"],
+            )
+            shifts = {target: shift if math.isfinite(shift) else math.nan for target, shift in shifts.items()}
+        return metrics_of(shifts)
+
+    def aggregation(self) -> dict[str, Callable[[Sequence[float]], Any]]:
+        """Return each metric's aggregation over documents."""
+        errors = {"lss_stderr": bootstrap_stderr, "shift_stderr": bootstrap_stderr}
+        return dict.fromkeys(self._means(), nan_mean) | errors | {"skipped": sum}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Return that more steering is better; the unamplified model is at shift 0."""
+        return dict.fromkeys(self._means(), True) | {"skipped": False}
+
+    def _means(self) -> list[str]:
+        return ["lss", "shift", *(f"{name}_{target}" for name in ("lss", "shift") for target in self.targets)]
+
+
+def _by_side(doc: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
+    """Log-likelihoods by the language of the object: unamplified, and amplified by target language."""
+    unamplified: dict[str, float] = {}
+    amplified: dict[str, dict[str, float]] = {}
+    for scored, value in zip(requests_of(doc), values, strict=True):
+        side = unamplified if scored.target is None else amplified.setdefault(scored.target, {})
+        side[scored.object_language] = value
+    return {"unamplified": unamplified, "amplified": amplified}

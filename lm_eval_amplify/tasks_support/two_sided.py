@@ -1,0 +1,59 @@
+"""Tasks that ask for both sides, amplified and unamplified, in one run: what they ask of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lm_eval_amplify.errors import LanguageError, ModelError
+
+
+def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
+    """Let every task that can check the model do so, before anything is scored.
+
+    A task with a method ``check_model(lm)`` raises an error there. Nothing else in the harness shows a task
+    the model: without this a plain model would score the other tasks of the run and then end in an
+    AttributeError.
+
+    Args:
+        lm: The harness's model.
+        tasks: The harness's tasks by name, possibly nested in groups.
+    """
+    for task in _leaves(tasks):
+        check = getattr(task, "check_model", None)
+        if check is not None:
+            check(lm)
+
+
+def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targets: Iterable[str]) -> None:
+    """Check that a model answers the request types and has neurons of the target languages.
+
+    Raises:
+        ModelError: It cannot be amplified; says which model to use.
+        LanguageError: Its neuron file lacks a target language.
+    """
+    missing = [name for name in request_types if not callable(getattr(lm, name, None))]
+    if missing:
+        kind = type(getattr(lm, "lm", lm)).__name__  # under --use_cache a wrapper stands before the model
+        raise ModelError(
+            f"task {task!r} compares the amplified with the unamplified model, and {kind} has no "
+            f"{missing[0]}: use --model amplified_hf with neurons=<file> in --model_args"
+        )
+    neurons = getattr(lm, "neurons", None)
+    if neurons is None:
+        raise ModelError(
+            f"task {task!r} compares the amplified with the unamplified model: give neurons=<file> in --model_args"
+        )
+    for target in targets:
+        try:
+            neurons.resolve_language(target)
+        except LanguageError as error:  # noqa: PERF203  # a dozen at most, each to be named
+            raise LanguageError(f"task {task!r}: {error}") from error
+
+
+def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    for task in tasks.values():
+        if isinstance(task, Mapping):
+            yield from _leaves(task)
+        else:
+            yield task
