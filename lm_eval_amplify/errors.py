@@ -22,10 +22,6 @@ class NoTargetError(LanguageError):
     """A task for which no target language is left; a group of several tasks leaves it out."""
 
 
-class ModelError(AmplifyError):
-    """A model that cannot do what a task asks of it."""
-
-
 class InterventionError(AmplifyError):
     """An argument of the intervention that is unknown, out of range, or contradicts another."""
 
@@ -35,7 +31,7 @@ class ArchitectureError(AmplifyError):
 
 
 class ModelError(AmplifyError):
-    """A model that cannot be loaded or run, or that gives no numbers."""
+    """A model that cannot be loaded or run, gives no numbers, or cannot do what a task asks of it."""
 
 
 class IdentificationError(AmplifyError):

@@ -1,8 +1,4 @@
-"""One of several processes of a data-parallel run: ``python -m torch.distributed.run ... lss_worker.py ARGUMENTS OUT``.
-
-On a CPU `accelerate launch` starts one process whatever --num_processes says, and HFLM shares documents out among GPUs
-only. So this model takes its rank and the number of processes from accelerate itself, as HFLM does on GPUs.
-"""
+"""One of several processes of a run: ``python -m torch.distributed.run ... lss_worker.py ARGUMENTS OUT``."""
 
 from __future__ import annotations
 
@@ -15,15 +11,8 @@ from lss_runs import evaluate
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 
-class SharedOut(AmplifiedHFLM):
-    def __init__(self, **arguments) -> None:
-        super().__init__(**arguments)
-        self._rank = self.accelerator.process_index
-        self._world_size = self.accelerator.num_processes
-
-
 def main(arguments: dict, out: Path) -> None:
-    lm = SharedOut(**arguments["model"], device="cpu", batch_size=1)
+    lm = AmplifiedHFLM(**arguments["model"], device="cpu", batch_size=1)
     assert lm.world_size == 2
     results = evaluate(lm, None, arguments["tasks"], arguments["metadata"])
     scored = {"rank": lm.rank, "remembered": len(lm._remembered)}

@@ -76,6 +76,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         else:
             self.intervention.check_against(self.neurons)
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
+        self._share_out()
         self.amplifier = None
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
@@ -156,6 +157,12 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         if recorded is not None and isinstance(pretrained, str) and pretrained != recorded:
             _logger.warning("the neurons were found in %s and amplify %s; both are recorded", recorded, pretrained)
         return pretrained
+
+    def _share_out(self) -> None:
+        """Take part in a run of several processes without several GPUs too, where HFLM does everything in each."""
+        accelerator = getattr(self, "accelerator", None)
+        if accelerator is not None and self._world_size == 1:
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
 
     def _warn_of_no_effect(self) -> None:
         if self.amplifier is None or self.neurons is None or self.intervention.is_identity:

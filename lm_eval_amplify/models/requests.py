@@ -35,6 +35,8 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
     """
 
     cache_hook: CacheHook
+    _rank: int
+    _world_size: int
     neurons: NeuronFile | None
     fixed_targets: Targets
     """The languages of ``language=a+b``; None under ``language=task``."""
