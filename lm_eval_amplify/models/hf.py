@@ -26,6 +26,9 @@ from lm_eval_amplify.provenance import (
 )
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
+_TRANSFORMERS_OWN = frozenset({"state_dict", "layer_types", "n_layer"})
+"""Arguments that transformers takes and whose names are near ours."""
+
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
 
@@ -189,7 +192,7 @@ def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
         for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    known = set(inspect.signature(HFLM.__init__).parameters)
+    known = set(inspect.signature(HFLM.__init__).parameters) | _TRANSFORMERS_OWN
     for name in hf_arguments:
         near = did_you_mean(name, ours, cutoff=0.6)  # 'stat' is near 'statistic'
         if name not in known and near:
