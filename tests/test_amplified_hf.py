@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.errors import AmplifyError, InterventionError, LanguageError
 from lm_eval_amplify.intervention import Intervention
+from lm_eval_amplify.models import hf
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.neurons import read_neurons, write_neurons
 from lm_eval_amplify.provenance import signature
@@ -367,6 +368,17 @@ def test_arguments_of_hf_and_of_transformers_are_not_taken_for_ours(saved, neuro
     )  # fmt: skip
     assert lm.model.dtype == torch.bfloat16
     assert lm.model.config._attn_implementation == "eager"
+
+
+def test_no_argument_of_transformers_models_is_taken_for_a_misspelt_one_of_ours():
+    import inspect
+
+    import transformers
+
+    names = {"attn_implementation", "device_map", "load_in_4bit", "quantization_config", "token", "variant", "state_dict"}
+    for config in ("Qwen2Config", "LlamaConfig", "Gemma2Config", "GPT2Config", "MistralConfig", "BloomConfig"):
+        names |= set(inspect.signature(getattr(transformers, config).__init__).parameters)
+    hf._refuse_misspelt(dict.fromkeys(names))
 
 
 def test_a_file_of_another_model_is_refused(saved, neuron_path):
