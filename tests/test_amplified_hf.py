@@ -375,7 +375,7 @@ def test_no_argument_of_transformers_models_is_taken_for_a_misspelt_one_of_ours(
 
     import transformers
 
-    names = {"attn_implementation", "device_map", "load_in_4bit", "quantization_config", "token", "variant", "state_dict"}
+    names = {"attn_implementation", "device_map", "load_in_4bit", "quantization_config", "token", "state_dict"}
     for config in ("Qwen2Config", "LlamaConfig", "Gemma2Config", "GPT2Config", "MistralConfig", "BloomConfig"):
         names |= set(inspect.signature(getattr(transformers, config).__init__).parameters)
     hf._refuse_misspelt(dict.fromkeys(names))
