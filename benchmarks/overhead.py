@@ -1,6 +1,6 @@
 """What amplification costs at run time: amplified_hf over hf on the same requests, in pairs, in one process.
 
-    python benchmarks/overhead.py --data ../shared/data
+    python benchmarks/overhead.py --data MIRROR
 
 The model has the shape of a 79 M-parameter Qwen2 with random weights in float32; the neurons are a random 1 % of all.
 Each pair runs hf and then one condition on the same real XCOPA requests; the ratio of a pair cancels what the machine
