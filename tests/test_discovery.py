@@ -36,6 +36,10 @@ class Environment:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
+    def install(self, *what: object) -> None:
+        # An installation of ours among the packages that it sees must not count as this one's.
+        self.pip("install", "--no-deps", "--ignore-installed", *what)
+
     def run(self, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [str(self.python), *map(str, arguments)]
@@ -62,7 +66,7 @@ def wheel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     environment = Environment(tmp_path_factory.mktemp("installed"))
-    environment.pip("install", "--no-deps", wheel)
+    environment.install(wheel)
     return environment
 
 
@@ -133,7 +137,7 @@ def test_it_is_off_with_an_environment_variable(installed):
 
 def test_an_interpreter_without_the_harness_starts_and_imports_us(wheel, tmp_path):
     alone = Environment(tmp_path / "alone", with_dependencies=False)
-    alone.pip("install", "--no-deps", wheel)
+    alone.install(wheel)
     done = alone.run("-c", "import sys, lm_eval_amplify; print('torch' in sys.modules)")
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("False", "", 0)
 
@@ -149,7 +153,7 @@ def test_starting_an_interpreter_imports_next_to_nothing(installed):
 @pytest.mark.parametrize("broken", ["raise RuntimeError('broken')", "import nowhere", "def install(: pass"])
 def test_a_broken_plugin_breaks_no_interpreter(wheel, tmp_path, broken):
     environment = Environment(tmp_path / "broken")
-    environment.pip("install", "--no-deps", wheel)
+    environment.install(wheel)
     (environment.site_packages / "lm_eval_amplify" / "plugin.py").write_text(broken)
     done = environment.run("-c", KNOWS_US)
     assert (done.stdout.split(), done.returncode) == (["False", "True"], 0)
@@ -175,7 +179,7 @@ def test_a_harness_that_we_do_not_fit_still_runs(tmp_path):
 def test_uninstalling_leaves_nothing_behind(wheel, tmp_path):
     environment = Environment(tmp_path / "env")
     before = environment.files()
-    environment.pip("install", "--no-deps", wheel)
+    environment.install(wheel)
     assert environment.files() > before
     environment.pip("uninstall", "--yes", "lm-eval-amplify")
     assert environment.files() == before
@@ -188,7 +192,7 @@ def test_an_editable_install_finds_us_and_the_tasks_where_they_lie(tmp_path):
     shutil.copytree(REPOSITORY, checkout, ignore=kept)
     environment = Environment(tmp_path / "env")
     before = environment.files()
-    environment.pip("install", "--no-deps", "--no-build-isolation", "--editable", checkout)
+    environment.install("--no-build-isolation", "--editable", checkout)
     assert environment.run("-c", KNOWS_US).stdout.split() == ["True", "True"]
     script = "from lm_eval_amplify.resources import tasks_folder as t; print(t())"
     assert environment.run("-c", script).stdout.strip() == str(checkout / "tasks")
