@@ -87,7 +87,7 @@ class Intervention:
 
     @property
     def signature_parts(self) -> dict[str, str]:
-        """What the intervention does, by name; equal exactly for interventions that do the same."""
+        """What the intervention does, by name; equal only for interventions that do the same."""
         parts = {"operation": self.operation, "factor": repr(self.factor)}
         if any(operation != "scale" for operation, _ in self.operations):
             parts["statistic"] = self.statistic

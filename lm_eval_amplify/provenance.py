@@ -28,15 +28,18 @@ def neuron_file_hash(neurons: NeuronFile) -> str:
     return neurons.sha256 or hashlib.sha256(to_bytes(neurons)).hexdigest()
 
 
-def model_hash(model: nn.Module, pretrained: object) -> str:
+def model_hash(model: nn.Module, pretrained: str | None) -> str:
     """Return what identifies a model's weights: ``commit:...`` from the Hub, else ``sha256:...``.
 
-    The latter is over the weight files if ``pretrained`` is a local folder, else over the tensors in memory.
+    Args:
+        model: The model.
+        pretrained: What it was loaded from, if it is as it was loaded: a folder's weight files are hashed. None: the
+            tensors in memory are, which takes longer.
     """
     commit = getattr(getattr(model, "config", None), "_commit_hash", None)
-    if commit:
+    if commit and pretrained is not None:
         return f"commit:{commit}"
-    if isinstance(pretrained, str) and Path(pretrained).is_dir():
+    if pretrained is not None and Path(pretrained).is_dir():
         files = sorted(path for pattern in _WEIGHTS for path in Path(pretrained).glob(pattern))
         if files:
             return f"sha256:{_hash_of_parts(_file_digest(path) for path in files)}"

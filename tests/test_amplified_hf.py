@@ -172,6 +172,27 @@ def test_a_tasks_name_says_the_language_where_no_document_does(saved, neuron_pat
         lm.loglikelihood(requests("loglikelihood", [None], task="xcopa_it"), disable_tqdm=True)
 
 
+def test_batches_in_parts_are_found_for_small_groups_too(saved, neuron_path):
+    lm = AmplifiedHFLM(
+        str(saved("llama")), neurons=str(neuron_path("llama")), device="cpu", batch_size="auto:4", max_batch_size=2
+    )
+    made = requests("loglikelihood", ["ind_Latn"] * 7 + ["est_Latn"])
+    one = AmplifiedHFLM(str(saved("llama")), neurons=str(neuron_path("llama")), device="cpu")
+    answers = [torch.tensor([value for value, _ in m.loglikelihood(made, disable_tqdm=True)]) for m in (lm, one)]
+    torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-5)
+
+
+def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate, saved, neuron_path, monkeypatch):
+    monkeypatch.setattr(HFLM, "_model_call", lambda *_a, **_k: pytest.fail("something was scored"))
+    rows = [{"text": row["text"], "other": row["other"]} for row in toy_tasks._documents()["test"]]
+    lost = toy_tasks.inline_task(
+        "generate_until", custom_dataset=lambda **_: {"test": toy_tasks.datasets.Dataset.from_list(rows)}
+    )
+    arguments = f"pretrained={saved('llama')},neurons={neuron_path('llama')}"
+    with pytest.raises(LanguageError, match="task 'toy_generate_until' has no language"):
+        evaluate("amplified_hf", arguments, [XCOPA[0], lost])
+
+
 def test_an_exception_in_a_run_leaves_the_model_unamplified(saved, neuron_path, monkeypatch):
     lm = AmplifiedHFLM(
         str(saved("llama")), neurons=str(neuron_path("llama")), operation="scale", factor=3, device="cpu"
@@ -240,7 +261,8 @@ def test_what_is_known_is_not_computed_again(saved, neuron_path, monkeypatch):
     assert len(calls) == 6
 
 
-def test_sampled_generations_are_drawn_anew(saved, neuron_path):
+@pytest.mark.parametrize("options", [{"do_sample": True, "temperature": 2.0}, {"temperature": 2.0}], ids=str)
+def test_sampled_generations_are_drawn_anew(saved, neuron_path, options):
     lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu")
     sampled = [
         Instance("generate_until_amplified", {"amplify_language": "ind_Latn"},
@@ -269,6 +291,36 @@ def test_one_response_cache_serves_every_condition_and_the_plain_model_right(eva
     for _ in range(2):  # the second time from the cache
         for run, right in zip(runs, fresh, strict=True):
             assert samples(evaluate(*run, XCOPA, use_cache=cache)) == right
+
+
+def test_a_response_cache_is_refused_where_a_text_has_an_answer_for_each_language(
+    evaluate, saved, neuron_path, tmp_path
+):
+    arguments = f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')}"
+    with pytest.raises(AmplifyError, match="--use_cache knows answers by their text alone.*give language=<code>"):
+        evaluate("amplified_hf", arguments, XCOPA, use_cache=str(tmp_path / "cache"))
+
+
+def test_what_else_changes_scores_is_part_of_the_signature(saved, neuron_path):
+    options = {"neurons": str(neuron_path("qwen2")), "device": "cpu", "batch_size": 3}
+    plain = AmplifiedHFLM(str(saved("qwen2")), **options).get_model_info()["amplify"]
+    short = AmplifiedHFLM(str(saved("qwen2")), max_length=64, **options).get_model_info()["amplify"]
+    assert "hf" not in plain
+    assert short["hf"] == "max_length=64"
+    changed = tiny.model("qwen2")
+    changed.config._commit_hash = "c0ffee"
+    before = AmplifiedHFLM(changed, tokenizer=tiny.tokenizer(), **options).get_model_info()["amplify"]["model"]
+    changed.lm_head.weight.data.mul_(2)
+    after = AmplifiedHFLM(changed, tokenizer=tiny.tokenizer(), **options).get_model_info()["amplify"]["model"]
+    assert before != after
+
+
+def test_a_process_whose_share_is_cached_is_not_waited_for(saved, neuron_path, monkeypatch):
+    """Under a fixed language nothing is agreed on: a process that the cache has answered does not come to agree."""
+    lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), language="ind_Latn", device="cpu")
+    lm._world_size = 2
+    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda *_: pytest.fail("waited for another process"))
+    assert len(lm.loglikelihood(requests("loglikelihood"), disable_tqdm=True)) == 3
 
 
 def test_twins_never_reach_the_harness_cache(saved, neuron_path):
@@ -343,6 +395,8 @@ def test_the_model_is_by_default_that_of_the_neuron_file(saved, tmp_path, caplog
         ({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'"),
         ({"operatoin": "set"}, "did you mean 'operation'"),
         ({"neuron": "x"}, "did you mean 'neurons'"),
+        ({"stat": "max"}, "did you mean 'statistic'"),
+        ({"positions": "generated"}, "argument 'positions' is not in this version"),
         ({"pretrained": None}, "give pretrained=<model>: no neuron file names the model"),
     ],
     ids=str,

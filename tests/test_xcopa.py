@@ -153,6 +153,35 @@ def test_a_mirror_may_hold_any_of_three_formats(config, tmp_path, suffix):
     assert list(load(tmp_path)["test"]) == [row | {"amplify_language": "ind_Latn"} for row in rows]
 
 
+def test_a_column_that_a_row_lacks_is_none_there_and_blank_lines_are_none(config, tmp_path):
+    (config / "test.jsonl").write_text('{"a": 1}\n\n{"a": 2, "b": "x"}\n\n')
+    assert load(tmp_path)["test"]["b"] == [None, "x"]
+
+
+def test_requests_kept_of_another_mirror_are_not_taken_for_these(mirror, tmp_path, saved, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path / "kept"))
+    other = tmp_path / "other"
+    shutil.copytree(mirror, other)
+    path = other / "cambridgeltl/xcopa/id/test.jsonl"
+    path.write_text(path.read_text().replace("Hujan", "Salju"))
+    prompts = []
+    for folder in (mirror, other):
+        results = lm_eval.simple_evaluate(
+            "hf",
+            model_args=f"pretrained={saved('gpt2')}",
+            tasks=["amplify_xcopa_ind_Latn"],
+            task_manager=manager(tasks_folder() / "xcopa", data_dir=str(folder)),
+            cache_requests=True,
+            device="cpu",
+            limit=1,
+        )
+        prompts.append(results["samples"]["amplify_xcopa_ind_Latn"][0]["arguments"][0][0])
+    assert prompts[0].startswith("Hujan")
+    assert prompts[1].startswith("Salju")
+
+
 def test_the_environment_names_a_mirror_and_an_argument_wins_over_it(config, tmp_path, monkeypatch):
     (config / "test.jsonl").write_text('{"a": 1}\n')
     monkeypatch.setenv("LM_EVAL_AMPLIFY_DATA_DIR", str(tmp_path))
@@ -172,6 +201,8 @@ def test_the_environment_names_a_mirror_and_an_argument_wins_over_it(config, tmp
         ({"test.jsonl": b'{"a":1}\n{"a":\n'}, {}, "test.jsonl, line 2: invalid JSON"),
         ({"test.jsonl": b'{"a":1}\n\xff\xfe\n'}, {}, "test.jsonl, after line .: cannot be read"),
         ({"test.jsonl": b""}, {}, "test.jsonl has no rows"),
+        ({"test.jsonl": b'{"a":1}\n[1]\n'}, {}, r"line 2: expected an object with the row's columns, found \[1\]"),
+        ({"test.jsonl": b'{"a":1}\n{"a":"x"}\n'}, {}, "rows do not agree on a column's type"),
         ({"test.jsonl.gz": b"not gzip"}, {}, "cannot be read"),
         ({"test.parquet": b"not parquet"}, {}, "not a readable parquet file"),
     ],

@@ -6,13 +6,14 @@ import inspect
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, Literal
 
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
-from lm_eval_amplify.errors import InterventionError, did_you_mean
+from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
 from lm_eval_amplify.intervention import Intervention, Operation
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
@@ -26,8 +27,16 @@ from lm_eval_amplify.provenance import (
 )
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
-_TRANSFORMERS_OWN = frozenset({"state_dict", "layer_types", "n_layer"})
-"""Arguments that transformers takes and whose names are near ours."""
+_NOT_YET = ("preset", "positions", "on_nonfinite")
+"""Arguments that are planned; until then they must not pass for something that transformers knows."""
+
+_TRANSFORMERS_OWN = frozenset({"n_layers"})
+"""Arguments that transformers takes and whose names are nearer to ours than a slip of the keys."""
+
+_SHORTEST_ABBREVIATION = 4
+
+_NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
+"""HFLM's arguments that change no score, or are part of the signature by themselves."""
 
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
@@ -78,12 +87,15 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             _logger.warning("no neurons=<file> given: the model runs unamplified")
         else:
             self.intervention.check_against(self.neurons)
+        self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
         self.amplifier = None
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
             self._warn_of_no_effect()
+
+    batch_schedule: float
 
     # What AmplifiedRequests asks for -------------------------------------------------------------------------------
 
@@ -120,17 +132,30 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
 
         The harness looks answers up by the request's text alone, so those of another factor, language, model, or of the
         plain model, would be taken for this one's.
+
+        Raises:
+            CacheError: Requests are amplified in their own languages, where even one run may give a text two answers.
         """
         if self.is_amplified and cache_hook.dbdict is not None:
+            if self.fixed_targets is None:
+                raise CacheError(
+                    "--use_cache knows answers by their text alone, and under language=task a text has one for each "
+                    "language: give language=<code>, or leave --use_cache out"
+                )
             answers = cache_hook.dbdict
             table = "amplified " + signature(self._signature_parts())
             type(answers)(answers.filename, tablename=table, autocommit=True).close()  # creates the table
             answers.tablename = table
         super().set_cache_hook(cache_hook)
 
+    @cached_property
+    def _model_hash(self) -> str:
+        as_published = isinstance(self.pretrained, str) and not (self.peft or self.delta)
+        return model_hash(self.model, self.pretrained if as_published else None)
+
     def _signature_parts(self) -> dict[str, str]:
         tokenizer = f"sha256:{tokenizer_hash(self.tokenizer)}"
-        parts = {"model": model_hash(self.model, self.pretrained), "tokenizer": tokenizer}
+        parts = {"model": self._model_hash, "tokenizer": tokenizer}
         if self.neurons is not None and self.amplifier is not None:
             parts["neurons"] = f"sha256:{neuron_file_hash(self.neurons)}"
             if self.neurons.manifest.model:
@@ -138,7 +163,18 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             parts["language"] = "+".join(self.fixed_targets or (OWN_LANGUAGE,))
             parts |= self.intervention.signature_parts
             parts["mode"] = self.amplifier.mode
+        if self._scoring:
+            parts["hf"] = "+".join(f"{name}={value}" for name, value in self._scoring.items())
         return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
+
+    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
+        """As in HFLM, for groups smaller than the number of parts of ``batch_size=auto:parts`` too."""
+        parts = self.batch_schedule
+        self.batch_schedule = min(parts, len(n_reordered_requests))
+        try:
+            return int(super()._batch_scheduler(pos, n_reordered_requests))
+        finally:
+            self.batch_schedule = parts
 
     # Arguments -------------------------------------------------------------------------------------------------------
 
@@ -192,8 +228,13 @@ def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
         for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    known = set(inspect.signature(HFLM.__init__).parameters) | _TRANSFORMERS_OWN
+    known = set(inspect.signature(HFLM.__init__).parameters)
     for name in hf_arguments:
-        near = did_you_mean(name, ours, cutoff=0.6)  # 'stat' is near 'statistic'
-        if name not in known and near:
+        if name in _NOT_YET:
+            raise InterventionError(f"argument {name!r} is not in this version; ours are {', '.join(ours)}")
+        # Near enough for a slip of the keys, not for what transformers' configurations are called, and abbreviations.
+        near = did_you_mean(name, ours, cutoff=0.82)
+        short = [full for full in ours if full.startswith(name) and len(name) >= _SHORTEST_ABBREVIATION]
+        near = f" (did you mean {short[0]!r}?)" if short else near
+        if name not in known and name not in _TRANSFORMERS_OWN and near:
             raise InterventionError(f"unknown argument {name!r}{near}; ours are {', '.join(ours)}")

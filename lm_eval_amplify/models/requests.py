@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
@@ -67,15 +67,15 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """Score continuations, amplified; see the harness."""
-        return self._run(super().loglikelihood, requests, self._ordinary_targets(requests), disable_tqdm)
+        return self._run_ordinary(super().loglikelihood, requests, disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """Score whole strings, amplified; see the harness."""
-        return self._run(super().loglikelihood_rolling, requests, self._ordinary_targets(requests), disable_tqdm)
+        return self._run_ordinary(super().loglikelihood_rolling, requests, disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """Generate, amplified; see the harness."""
-        return self._run(super().generate_until, requests, self._ordinary_targets(requests), disable_tqdm)
+        return self._run_ordinary(super().generate_until, requests, disable_tqdm)
 
     # Their twins: a task asks for both sides in one run ------------------------------------------------------------
 
@@ -101,12 +101,19 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
 
     # Targets -----------------------------------------------------------------------------------------------------
 
-    def _ordinary_targets(self, requests: Sequence[Instance]) -> list[Targets]:
-        if not self.is_amplified:
-            return [None] * len(requests)
-        if self.fixed_targets is not None:
-            return [self.fixed_targets] * len(requests)
-        return [(self._language_of(request),) for request in requests]
+    def check_tasks(self, tasks: Iterable[Any]) -> None:
+        """Check before anything is scored that every task has a language under ``language=task``.
+
+        Raises:
+            LanguageError: One has none, or one that the neuron file lacks.
+        """
+        if not self.is_amplified or self.fixed_targets is not None:
+            return
+        for task in tasks:
+            named = language_of_task(task.task_name)
+            if named is None or self.neurons is None or named not in self.neurons.languages:
+                first = task.eval_docs[0]
+                self._language_of(Instance("loglikelihood", first, (), 0, (task.task_name, 0, 1)))
 
     def _twin_targets(self, requests: Sequence[Instance]) -> list[Targets]:
         """The document's own language first: a task with several targets asks for each under a fixed language too.
@@ -146,16 +153,24 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
 
     # Running -----------------------------------------------------------------------------------------------------
 
+    def _run_ordinary(self, method: Method, requests: list[Instance], disable_tqdm: bool) -> list[Any]:
+        if not self.is_amplified:
+            return method(requests, disable_tqdm=disable_tqdm)
+        if self.fixed_targets is not None:
+            with self.amplified_as(self.fixed_targets):
+                return method(requests, disable_tqdm=disable_tqdm)
+        return self._run(method, requests, [(self._language_of(one),) for one in requests], requests, disable_tqdm)
+
     def _run(
         self,
         method: Method,
         requests: list[Instance],
         targets: Sequence[Targets],
+        stand_in: Sequence[Instance],
         disable_tqdm: bool,
-        stand_in: Sequence[Instance] | None = None,
     ) -> list[Any]:
         """Run each group under its intervention; ``stand_in[0]`` runs where another process has a group alone."""
-        stand_in = requests[:1] if stand_in is None else stand_in[:1]
+        stand_in = stand_in[:1]
         answers: list[Any] = [None] * len(requests)
         for group in self._agree(targets):
             positions = [position for position, own in enumerate(targets) if own == group]
@@ -201,8 +216,8 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
                 method,
                 [requests[i] for i in chosen],
                 [targets[i] for i in chosen],
+                requests,
                 disable_tqdm,
-                stand_in=requests,
             )
         self._remembered.update(zip(new, answers, strict=True))
         return [self._remembered[key] for key in keys]
@@ -226,5 +241,8 @@ def _column_of(request: Instance) -> str | None:
 
 
 def _is_sampled(request: Instance) -> bool:
+    """The harness's rule: a temperature above 0 samples where ``do_sample`` is not given."""
     options = request.args[1] if len(request.args) > 1 else None
-    return isinstance(options, Mapping) and bool(options.get("do_sample"))
+    if not isinstance(options, Mapping):
+        return False
+    return bool(options.get("do_sample", float(options.get("temperature") or 0) > 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from pyarrow import ArrowInvalid, ArrowTypeError
 
 from lm_eval_amplify.errors import DataError
 from lm_eval_amplify.tasks_support.mirror import DATA_DIR, find_split, mirror_folder
@@ -89,14 +90,31 @@ def _read_parquet(path: Path) -> datasets.Dataset:
 
 
 def _read_json_lines(path: Path) -> datasets.Dataset:
-    rows: list[Any] = []
+    rows: list[dict[str, Any]] = []
+    number = 0
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            rows.extend(json.loads(line) for line in lines)
+            for line in lines:
+                number += 1
+                if line.strip():
+                    rows.append(_row(json.loads(line)))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {len(rows) + 1}: invalid JSON ({error.msg})") from error
+        raise DataError(f"{path}, line {number}: invalid JSON ({error.msg})") from error
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, after line {len(rows)}: cannot be read ({error})") from error
+        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
+    except TypeError as error:
+        raise DataError(f"{path}, line {number}: {error}") from error
     if not rows:
         raise DataError(f"{path} has no rows")
-    return datasets.Dataset.from_list(rows)
+    # A row may lack a column that another has; the library goes by the first row.
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        return datasets.Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
+    except (ArrowInvalid, ArrowTypeError) as error:
+        raise DataError(f"{path}: rows do not agree on a column's type ({error})") from error
+
+
+def _row(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object with the row's columns, found {json.dumps(value)[:60]}")
+    return value

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_amplify.models.requests import LANGUAGE_COLUMN
 from lm_eval_amplify.tasks_support.bootstrap import bootstrap_stderr
 from lm_eval_amplify.tasks_support.lss_metrics import metrics_of, nan_mean, requests_of, shifts_of
+from lm_eval_amplify.tasks_support.task import AmplifyTask
 from lm_eval_amplify.tasks_support.two_sided import require_both_sides
 
 AMPLIFIED = "loglikelihood_amplified"
@@ -22,7 +23,7 @@ UNAMPLIFIED = "loglikelihood_unamplified"
 _logger = logging.getLogger("lm_eval.amplify_lss")
 
 
-class LSSTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
+class LSSTask(AmplifyTask):
     """A task whose documents :func:`~lm_eval_amplify.tasks_support.fact_data.load_facts` or its like makes.
 
     A document is one fact. Its requests are those of
@@ -30,25 +31,12 @@ class LSSTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
     document, NaN where there is no value: ``lss_<t>`` and ``shift_<t>`` for each target language t, ``lss``
     and ``shift``, their means over t, with standard errors by bootstrap, and ``skipped``, the number of
     targets without a value, which is summed up. Means leave NaN out.
-
-    Args:
-        data_dir: As in the harness, unused.
-        cache_dir: As in the harness, unused.
-        download_mode: As in the harness, unused.
-        config: The task's YAML.
     """
 
-    def __init__(
-        self,
-        data_dir: str | None = None,
-        cache_dir: str | None = None,
-        download_mode: Any = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        # The harness hands over the YAML's `class:` entry too, which its own configuration does not know.
-        own = {name: value for name, value in (config or {}).items() if name != "class"}
-        super().__init__(data_dir, cache_dir, download_mode, own)
-        self.targets: tuple[str, ...] = tuple(self.eval_docs[0]["targets"])
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """The target languages, as FLORES-200 codes."""
+        return tuple(self.eval_docs[0]["targets"])
 
     def check_model(self, lm: Any) -> None:
         """Check that a model can run this task; called before anything is scored.
@@ -58,10 +46,6 @@ class LSSTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
             LanguageError: Its neuron file lacks a target language.
         """
         require_both_sides(lm, task=self.task_name, request_types=(AMPLIFIED, UNAMPLIFIED), targets=self.targets)
-
-    def build_all_requests(self, **options: Any) -> None:
-        """Build the requests, never from the harness's cache, which knows no targets and no ``data_dir``."""
-        super().build_all_requests(**options | {"cache_requests": False, "rewrite_requests_cache": False})
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the requests of a document; an amplified one carries its target language."""
@@ -88,6 +72,8 @@ class LSSTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
         """
         values = [float(value) for value, _ in results]
         doc["loglikelihoods"] = _by_side(doc, values)
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {}
         shifts = shifts_of(doc, values)
         if not all(map(math.isfinite, values)):
             _logger.warning(

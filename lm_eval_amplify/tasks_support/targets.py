@@ -65,7 +65,7 @@ def comparable_targets(
     missing = [language for language in others if language not in have]
     found = tuple(language for language in others if language in have)
     if not found:
-        possible = ", ".join(sorted(have - {base_language}))
+        possible = ", ".join(sorted(have - {base_language})) or "none: no column obj_<l> but the base language's"
         raise NoTargetError(
             f"no target language for base language {base_language}: got {', '.join(asked) or 'none'}, "
             f"expected another one that {source} has objects in, of {possible}: give language=<code> in "

@@ -9,7 +9,7 @@ from lm_eval_amplify.errors import LanguageError, ModelError
 
 
 def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
-    """Let every task that can check the model do so, before anything is scored.
+    """Let every task that can check the model do so, and the model check the others, before anything is scored.
 
     A task with a method ``check_model(lm)`` raises an error there. Nothing else in the harness shows a task
     the model: without this a plain model would score the other tasks of the run and then end in an
@@ -19,10 +19,13 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
         lm: The harness's model.
         tasks: The harness's tasks by name, possibly nested in groups.
     """
-    for task in _leaves(tasks):
-        check = getattr(task, "check_model", None)
-        if check is not None:
-            check(lm)
+    leaves = list(_leaves(tasks))
+    checking = [task for task in leaves if hasattr(task, "check_model")]
+    for task in checking:
+        task.check_model(lm)
+    check_tasks = getattr(lm, "check_tasks", None)
+    if check_tasks is not None:
+        check_tasks([task for task in leaves if task not in checking])
 
 
 def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targets: Iterable[str]) -> None:
