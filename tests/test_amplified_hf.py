@@ -182,6 +182,17 @@ def test_batches_in_parts_are_found_for_small_groups_too(saved, neuron_path):
     torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-5)
 
 
+def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path):
+    path = tmp_path / "n.safetensors"
+    write_neurons(tiny.neurons("llama", tuple(toy_tasks.XCOPA_CONFIGS.values())), path)
+    results = evaluate("amplified_hf", f"pretrained={saved('llama')},neurons={path}", ["amplify_xcopa"], limit=2)
+    assert len(results["results"]) == 12
+    with pytest.raises(LanguageError, match="no language 'ita_Latn'"):
+        few = tmp_path / "few.safetensors"
+        write_neurons(tiny.neurons("llama"), few)
+        evaluate("amplified_hf", f"pretrained={saved('llama')},neurons={few}", ["amplify_xcopa"], limit=2)
+
+
 def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate, saved, neuron_path, monkeypatch):
     monkeypatch.setattr(HFLM, "_model_call", lambda *_a, **_k: pytest.fail("something was scored"))
     rows = [{"text": row["text"], "other": row["other"]} for row in toy_tasks._documents()["test"]]

@@ -17,9 +17,10 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
 
     Args:
         lm: The harness's model.
-        tasks: The harness's tasks by name, possibly nested in groups.
+        tasks: What the harness's ``evaluate`` gets: tasks under ``tasks`` beside groups, or, as it used to be, tasks by
+            name, possibly nested in groups.
     """
-    leaves = list(_leaves(tasks))
+    leaves = list(_leaves(tasks.get("tasks", tasks)))
     checking = [task for task in leaves if hasattr(task, "check_model")]
     for task in checking:
         task.check_model(lm)
