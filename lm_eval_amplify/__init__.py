@@ -5,7 +5,6 @@ Importing this package imports nothing heavy: the names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,5 +31,7 @@ def __getattr__(name: str) -> object:
 
         return version("lm-eval-amplify")
     if name in _HOME:
+        from importlib import import_module
+
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """How the harness finds us: the discovery of plugins, for versions of `lm_eval` that have none.
 
-A line in site-packages (``lm_eval_amplify_autoload.pth``) calls :func:`install` when the interpreter starts. It puts
-one finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported; then, each right after its module:
+A line in site-packages (``lm_eval_amplify_autoload.pth``, here ``autoload.pth``) makes every interpreter wait for the
+import of `lm_eval`, and only then imports this module and calls :func:`install`. That adds to the harness, each right
+after the loading of its module:
 
 - ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
   harness has done so itself or has a model of that name;
@@ -10,7 +11,7 @@ one finder on ``sys.meta_path``, which does nothing until `lm_eval` is imported;
 - ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
-Nothing here may cost time or break the interpreter, so every heavy import waits, and every failure is a warning.
+Nothing here may break the harness or slow its start, so every heavy import waits, and every failure is a warning.
 ``LM_EVAL_AMPLIFY_AUTOLOAD=0`` turns it off.
 """
 

@@ -187,9 +187,9 @@ def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path)
     write_neurons(tiny.neurons("llama", tuple(toy_tasks.XCOPA_CONFIGS.values())), path)
     results = evaluate("amplified_hf", f"pretrained={saved('llama')},neurons={path}", ["amplify_xcopa"], limit=2)
     assert len(results["results"]) == 12
+    few = tmp_path / "few.safetensors"
+    write_neurons(tiny.neurons("llama"), few)
     with pytest.raises(LanguageError, match="no language 'ita_Latn'"):
-        few = tmp_path / "few.safetensors"
-        write_neurons(tiny.neurons("llama"), few)
         evaluate("amplified_hf", f"pretrained={saved('llama')},neurons={few}", ["amplify_xcopa"], limit=2)
 
 
