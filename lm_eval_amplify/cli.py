@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lm_eval_amplify.errors import AmplifyError
+
+if TYPE_CHECKING:
+    from lm_eval_amplify.tasks_support.mirroring import Report
 
 app = typer.Typer(
     help="Find, amplify and measure language-specific neurons with the lm-evaluation-harness.",
@@ -18,6 +22,8 @@ app = typer.Typer(
 )
 neurons_app = typer.Typer(help="Look at neuron files, and make them from other formats.", no_args_is_help=True)
 app.add_typer(neurons_app, name="neurons")
+data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 @app.callback(invoke_without_command=True)
@@ -155,6 +161,53 @@ def random_control(
     if model is None:
         typer.echo("\nno statistics: operations set and add need them; give --model and --corpus")
     typer.echo(f"\nwritten to {out}")
+
+
+_Flores = Annotated[str | None, typer.Option(help="Further languages of FLORES, joined with commas.")]
+
+
+@data_app.command("mirror")
+def mirror(
+    tasks: Annotated[str, typer.Option(help="Tasks, groups, tags or patterns of ours, joined with commas.")],
+    out: Annotated[Path, typer.Option(help="Folder of the mirror; what is there already is kept.")],
+    flores: _Flores = None,
+) -> None:
+    """Write the datasets of tasks into a folder, on a machine with a network, for one without."""
+    from lm_eval_amplify.tasks_support.mirroring import mirror_data, wanted_data
+
+    _print_reports(mirror_data(wanted_data(_names(tasks), _names(flores)), out), "not mirrored")
+
+
+@data_app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="The mirror.")],
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks whose data must be there; by default all that is there is checked.")
+    ] = None,
+    flores: _Flores = None,
+) -> None:
+    """Read every file of a mirror: layout, columns, numbers of rows, rows that cannot be scored."""
+    from lm_eval_amplify.tasks_support.mirroring import check_mirror, wanted_data
+
+    wanted = wanted_data(_names(tasks), _names(flores)) if tasks or flores else None
+    _print_reports(check_mirror(folder, wanted), "faulty")
+
+
+def _names(joined: str | None) -> list[str]:
+    return [name.strip() for name in (joined or "").split(",") if name.strip()]
+
+
+def _print_reports(reports: Iterator[Report], fault: str) -> None:
+    """Print what was found of each split; end in an error where any is faulty."""
+    number = faulty = 0
+    for number, (place, rows, said, is_faulty) in enumerate(reports, start=1):  # noqa: B007  # counted below
+        faulty += is_faulty
+        if not is_faulty:
+            typer.echo(f"{place}: {rows} rows")
+        for line in said:
+            typer.echo(f"error: {line}" if is_faulty else f"    warning: {line}")
+    if faulty:
+        raise AmplifyError(f"{faulty} {fault}, {number - faulty} sound")
 
 
 def main() -> None:

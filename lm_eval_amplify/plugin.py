@@ -7,7 +7,8 @@ after the loading of its module:
 - ``lm_eval.models``: the models of our entry points become lazy placeholders in the harness's registry, unless the
   harness has done so itself or has a model of that name;
 - ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks and before
-  ``--include_path``, and a group of ours leaves out the tasks whose data a local mirror lacks or that have no target;
+  ``--include_path``, and a group or tag of ours leaves out the tasks whose data a local mirror lacks or that have no
+  target;
 - ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
@@ -24,6 +25,7 @@ from typing import Any
 
 _DISTRIBUTION = "lm-eval-amplify"
 _OFF = "LM_EVAL_AMPLIFY_AUTOLOAD"
+_OURS = "amplify_"
 
 
 def install() -> None:
@@ -108,18 +110,29 @@ def _extend_tasks(manager: Any) -> None:
             return manager_index.build(searched, **options)
 
     class TaskFactory(manager.TaskFactory):  # type: ignore[misc]
-        """The harness's factory; our groups leave out what a local mirror lacks, and what has no target language."""
+        """The harness's factory; our groups and tags leave out what a local mirror lacks, and what has no target."""
 
         def _build_group_members(self, members: Any, group: str, overrides: Any, registry: Any) -> Any:
             build = super()._build_group_members
-            if not group.startswith("amplify_"):
+            if not group.startswith(_OURS):
                 return build(members, group, overrides, registry)
+            return self._build_possible(
+                members, lambda member: build([member], group, overrides, registry), group, registry
+            )
 
+        def _build_tag(self, entry: Any, overrides: Any, registry: Any) -> Any:
+            if not entry.name.startswith(_OURS):
+                return super()._build_tag(entry, overrides, registry)
+            return self._build_possible(
+                sorted(entry.tags), lambda task: [self._build_task(registry[task], overrides)], entry.name, registry
+            )
+
+        def _build_possible(self, members: Any, build: Any, name: str, registry: Any) -> list[Any]:
             from lm_eval_amplify.tasks_support.mirror import mirrored_members
             from lm_eval_amplify.tasks_support.targets import members_with_targets
 
-            members = mirrored_members(members, registry, self._meta.get("data_dir"))
-            return members_with_targets(members, lambda member: build([member], group, overrides, registry))
+            members = mirrored_members(members, registry, self._meta.get("data_dir"), name)
+            return members_with_targets(members, build, name)
 
     manager_index = manager.TaskIndex
     manager.TaskIndex = TaskIndex

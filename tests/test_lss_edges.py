@@ -16,7 +16,8 @@ from lm_eval_amplify.errors import DataError, LanguageError, NeuronFileError, No
 from lm_eval_amplify.tasks_support.bootstrap import bootstrap_stderr
 from lm_eval_amplify.tasks_support.fact_data import fact_documents, load_facts
 from lm_eval_amplify.tasks_support.facts import Cloze, fill_template
-from lm_eval_amplify.tasks_support.lss_metrics import metrics_of, nan_mean
+from lm_eval_amplify.tasks_support.lss_metrics import metrics_of
+from lm_eval_amplify.tasks_support.nan_means import nan_mean
 from lm_eval_amplify.tasks_support.targets import asked_targets
 
 TASK = "amplify_lss_mlama_ind_Latn"

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 import tiny
-import yaml
 from lm_eval.models.huggingface import HFLM
-from lss_by_hand import CODES, write_mirror
+from lss_by_hand import write_mirror
 from lss_runs import FACTOR, evaluate, run, samples, synthetic_rows, tiny_files
 
 from lm_eval_amplify.amplifier import Amplifier
 from lm_eval_amplify.errors import AmplifyError, LanguageError, ModelError
 from lm_eval_amplify.intervention import Intervention
 from lm_eval_amplify.models.hf import AmplifiedHFLM
-from lm_eval_amplify.resources import tasks_folder
 
 TASK = "amplify_lss_mlama_ind_Latn"
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -206,7 +204,7 @@ def test_a_group_weights_its_languages_by_their_facts_and_leaves_out_the_target_
     for metric in ("lss,none", "shift,none"):
         assert group[metric] == pytest.approx((7 * own[metric] + 4 * other[metric]) / 11)
     assert isinstance(group["lss_stderr,none"], float)
-    assert "amplify_lss_mlama_zho_Hans left out of the group" in caplog.text
+    assert "amplify_lss_mlama_zho_Hans left out of amplify_lss_mlama: no target language" in caplog.text
 
 
 def test_standard_errors_are_those_of_a_mean_and_the_same_in_every_run(files, mirror):
@@ -256,13 +254,3 @@ def test_a_model_object_whose_neuron_file_lacks_a_target_is_told_before_anything
     metadata = {"data_dir": str(write_mirror(tmp_path, rows)), "targets": "fra_Latn"}
     with pytest.raises(AmplifyError, match=rf"{TASK}.*no language 'fra_Latn'.*it has est_Latn"):
         evaluate(lm, None, [TASK], metadata)
-
-
-def test_every_base_language_has_its_task_in_both_variants_and_the_files_are_in_step():
-    folder = tasks_folder() / "lss_mlama"
-    generator: dict = {"__name__": "generator", "__file__": str(folder / "_generate_configs.py")}
-    exec((folder / "_generate_configs.py").read_text(encoding="utf-8"), generator)
-    assert {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")} == generator["task_files"]()
-    for variant in ("", "_paper"):
-        group = yaml.safe_load((folder / f"_amplify_lss_mlama{variant}.yaml").read_text(encoding="utf-8"))
-        assert group["task"] == [f"amplify_lss_mlama{variant}_{code}" for code in CODES.values()]

@@ -77,6 +77,15 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
         """Generate, amplified; see the harness."""
         return self._run_ordinary(super().generate_until, requests, disable_tqdm)
 
+    def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **options: Any) -> list[Any]:
+        """Score continuations given as tokens; one of no token has the log-likelihood 0, where the harness fails.
+
+        A continuation that is a space is nothing to a tokenizer that drops spaces at the end.
+        """
+        scored = [request for request in requests if request[2]]
+        answers = iter(super()._loglikelihood_tokens(scored, *args, **options) if scored else [])
+        return [next(answers) if request[2] else (0.0, True) for request in requests]
+
     # Their twins: a task asks for both sides in one run ------------------------------------------------------------
 
     def loglikelihood_amplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:

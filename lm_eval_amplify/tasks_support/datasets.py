@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
+import logging
 from typing import Any
 
 import datasets
-from pyarrow import ArrowInvalid, ArrowTypeError
 
-from lm_eval_amplify.errors import DataError
-from lm_eval_amplify.tasks_support.mirror import DATA_DIR, find_split, mirror_folder
+from lm_eval_amplify.tasks_support.checks import checked
+from lm_eval_amplify.tasks_support.files import read_rows
+from lm_eval_amplify.tasks_support.hub import read_hub
+from lm_eval_amplify.tasks_support.mirror import find_split, mirror_folder
+from lm_eval_amplify.tasks_support.sources import source_of
+
+_logger = logging.getLogger("lm_eval.amplify_data")  # below the harness's logger, whose level and format it shares
 
 
 def load_task_data(
@@ -35,7 +37,7 @@ def load_task_data(
         **_metadata: The model's arguments and the task's metadata, which the harness hands over as well.
 
     Raises:
-        DataError: The dataset cannot be loaded; names what was looked for and how to get it.
+        DataError: The dataset cannot be loaded or scored; names what was looked for and how to get it.
     """
     found = load_splits(hub_path, hub_name, splits, data_dir)
     return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
@@ -44,7 +46,9 @@ def load_task_data(
 def load_splits(
     hub_path: str, hub_name: str, splits: list[str], data_dir: str | None = None
 ) -> dict[str, datasets.Dataset]:
-    """Load the splits of a dataset as they are, from the mirror in force or the Hub.
+    """Load the splits of a dataset, from the mirror in force or the Hub, and check them.
+
+    A number of rows other than the known one is a warning.
 
     Args:
         hub_path: Dataset on the Hub, ``cambridgeltl/xcopa``.
@@ -53,68 +57,21 @@ def load_splits(
         data_dir: A local mirror, as in :func:`load_task_data`.
 
     Raises:
-        DataError: The dataset cannot be loaded; names what was looked for and how to get it.
+        DataError: The dataset cannot be loaded, lacks a column, or has a row that cannot be scored; names what
+            was looked for and how to get it.
     """
+    source = source_of(hub_path)
     mirror = mirror_folder(data_dir)
     if mirror is None:
-        return _from_hub(hub_path, hub_name, splits)
-    return {split: _read_split(find_split(mirror, hub_path, hub_name, split)) for split in splits}
-
-
-def _from_hub(hub_path: str, hub_name: str, splits: list[str]) -> dict[str, datasets.Dataset]:
-    try:
-        loaded = datasets.load_dataset(hub_path, hub_name)
-    except Exception as error:  # datasets raises some twenty types, from connection to parsing
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(
-            f"cannot load {hub_path} ({hub_name}) from the Hub: {reason}; without a network give a local mirror with "
-            f'--metadata \'{{"data_dir": "DIR"}}\' or {DATA_DIR}=DIR'
-        ) from error
-    missing = [split for split in splits if split not in loaded]
-    if missing:
-        raise DataError(f"{hub_path} ({hub_name}) has no split {missing[0]!r}; it has {', '.join(loaded)}")
-    return {split: loaded[split] for split in splits}
-
-
-def _read_split(path: Path) -> datasets.Dataset:
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_json_lines(path)
-
-
-def _read_parquet(path: Path) -> datasets.Dataset:
-    import pyarrow.parquet
-
-    try:
-        return datasets.Dataset(pyarrow.parquet.read_table(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable parquet file: {str(error).partition(chr(10))[0]}") from error
-
-
-def _read_json_lines(path: Path) -> datasets.Dataset:
-    rows: list[dict[str, Any]] = []
-    number = 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    rows.append(_row(json.loads(line)))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: invalid JSON ({error.msg})") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
-    except TypeError as error:
-        raise DataError(f"{path}, line {number}: {error}") from error
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    # A row may lack a column that another has; the library goes by the first row.
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    try:
-        return datasets.Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
-    except (ArrowInvalid, ArrowTypeError) as error:
-        raise DataError(f"{path}: rows do not agree on a column's type ({error})") from error
-
-
-def _row(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object with the row's columns, found {json.dumps(value)[:60]}")
-    return value
+        places = {split: f"{hub_path} ({hub_name}), split {split}" for split in splits}
+        found = read_hub(hub_path, hub_name, splits, source)
+    else:
+        paths = {split: find_split(mirror, hub_path, hub_name, split) for split in splits}
+        places = {split: str(path) for split, path in paths.items()}
+        found = {split: read_rows(path) for split, path in paths.items()}
+    good = {}
+    for split, rows in found.items():
+        good[split], warnings = checked(rows, source, config=hub_name, split=split, place=places[split])
+        for warning in warnings:
+            _logger.warning("%s: %s", places[split], warning)
+    return good

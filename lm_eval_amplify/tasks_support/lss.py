@@ -12,7 +12,8 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_amplify.models.requests import LANGUAGE_COLUMN
 from lm_eval_amplify.tasks_support.bootstrap import bootstrap_stderr
-from lm_eval_amplify.tasks_support.lss_metrics import metrics_of, nan_mean, requests_of, shifts_of
+from lm_eval_amplify.tasks_support.lss_metrics import metrics_of, requests_of, shifts_of
+from lm_eval_amplify.tasks_support.nan_means import nan_mean
 from lm_eval_amplify.tasks_support.task import AmplifyTask
 from lm_eval_amplify.tasks_support.two_sided import require_both_sides
 

@@ -10,8 +10,10 @@ With lp(x) = log P(x | prompt) in nats, lp_t the same with the neurons of t ampl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from lm_eval_amplify.tasks_support.nan_means import nan_mean
 
 
 class Scored(NamedTuple):
@@ -80,9 +82,3 @@ def metrics_of(shifts: Mapping[str, float]) -> dict[str, float]:
         | {f"{name}_stderr": value for name, value in means.items()}
         | {"skipped": sum(map(math.isnan, shifts.values()))}
     )
-
-
-def nan_mean(values: Iterable[float]) -> float:
-    """Return the mean of the values that are not NaN, or NaN; exactly rounded, so in any order the same."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan

@@ -27,7 +27,8 @@ def asked_targets(*, targets: Any = None, language: Any = None, neurons: Any = N
         neurons: The model's neuron file, or what names it; its languages count where nothing else does.
 
     Raises:
-        LanguageError: None of them is given, a language is unknown, or not in the neuron file.
+        NoTargetError: None of them is given, as for a plain model.
+        LanguageError: A language is unknown, or not in the neuron file.
         NeuronFileError: The neuron file cannot be read.
     """
     file = _read(neurons)
@@ -37,7 +38,7 @@ def asked_targets(*, targets: Any = None, language: Any = None, neurons: Any = N
     if names is None and file is not None:
         return file.languages
     if names is None:
-        raise LanguageError(
+        raise NoTargetError(
             "no target languages: use --model amplified_hf with neurons=<file> in --model_args (plain models "
             "cannot be amplified); for a model object made beforehand give metadata "
             "{'targets': 'ind_Latn+est_Latn'}"
@@ -76,14 +77,16 @@ def comparable_targets(
     return found
 
 
-def members_with_targets(members: Sequence[Any], build: Callable[[Any], list[Any]]) -> list[Any]:
-    """Build the tasks of a group, leaving out those for which no target language is left.
+def members_with_targets(members: Sequence[Any], build: Callable[[Any], list[Any]], name: str) -> list[Any]:
+    """Build the tasks of a group or tag, leaving out those for which no target language is left.
 
-    Under ``language=ind_Latn`` a group over all base languages is to run on the others than Indonesian.
+    Under ``language=ind_Latn`` a group over all base languages is to run on the others than Indonesian; and
+    everything of a language, run on a plain model, is everything but the comparisons of both sides.
 
     Args:
-        members: The group's members as its YAML lists them.
+        members: The members as a group's YAML lists them.
         build: Makes the tasks of one member.
+        name: The group's or tag's, for the warning.
 
     Raises:
         NoTargetError: No member has a target; the first one's.
@@ -100,7 +103,7 @@ def members_with_targets(members: Sequence[Any], build: Callable[[Any], list[Any
     if first is not None and not built:
         raise first
     if left_out:
-        _logger.warning("no target language but their own: %s left out of the group", ", ".join(map(str, left_out)))
+        _logger.warning("%s left out of %s: %s", ", ".join(map(str, left_out)), name, first)
     return built
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
@@ -32,3 +32,15 @@ class AmplifyTask(ConfigurableTask):  # type: ignore[misc]  # the harness is unt
     def build_all_requests(self, **options: Any) -> None:
         """Build the requests, never from ``--cache_requests``, whose key knows neither the data nor targets."""
         super().build_all_requests(**options | {"cache_requests": False, "rewrite_requests_cache": False})
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Return a document's metrics, those of the harness.
+
+        Equal choices are one request asked twice, whose answers differ by rounding where they ran in different
+        batches; they count as one answer, so that the first of them wins as the harness has it, always.
+        """
+        if self.OUTPUT_TYPE == "multiple_choice":
+            choices = self.doc_to_choice(doc)
+            results = [results[choices.index(choice)] for choice in choices]
+        metrics: dict[str, Any] = super().process_results(doc, results)
+        return metrics
