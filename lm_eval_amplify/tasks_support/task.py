@@ -29,6 +29,10 @@ class AmplifyTask(ConfigurableTask):  # type: ignore[misc]  # the harness is unt
         own = {name: value for name, value in (config or {}).items() if name != "class"}
         super().__init__(data_dir, cache_dir, download_mode, own)
 
+    def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **_options: Any) -> None:
+        """Load the dataset as the harness does, without its advice on the metadata of another task."""
+        self.dataset = self.config.custom_dataset(**(self.config.metadata or {}), **(dataset_kwargs or {}))
+
     def build_all_requests(self, **options: Any) -> None:
         """Build the requests, never from ``--cache_requests``, whose key knows neither the data nor targets."""
         super().build_all_requests(**options | {"cache_requests": False, "rewrite_requests_cache": False})
