@@ -117,6 +117,7 @@ def test_examples_cannot_be_asked_for(mirror, saved):
     results = run(saved("gpt2"), mirror, ["ind_Latn"], 4, num_fewshot=2, limit=1)
     (sample,) = results["samples"]["amplify_flores_ppl_ind_Latn"]
     assert sample["arguments"] == [(toy_benchmarks.FLORES["ind_Latn"][0],)]
+    assert results["n-shot"]["amplify_flores_ppl_ind_Latn"] == 0, "and the results say so"
 
 
 @pytest.mark.parametrize("named", ["jav_Latn", "Javanese", "jv"])
