@@ -115,6 +115,20 @@ def test_rows_that_cannot_be_scored_are_not_mirrored(data, hub, rows):
     assert not (hub / "out").exists()
 
 
+def test_a_mirror_that_cannot_be_written_or_has_a_split_twice_is_one_line(data, hub, rows):
+    (hub / "file").write_text("")
+    status, _, err = data("mirror", "--tasks", "amplify_xwinograd_rus_Cyrl", "--out", hub / "file")
+    assert status == 2
+    assert f"error: cannot write {hub}/file/Muennighoff/xwinograd/ru/test.jsonl" in err
+    out = hub / "out"
+    toy_benchmarks.write_split(out / "cambridgeltl/xcopa/id", [{"a": 1}])
+    (out / "cambridgeltl/xcopa/id/test.parquet").write_bytes(b"")
+    status, printed, _ = data("mirror", "--tasks", "amplify_xcopa_ind_Latn", "--out", out)
+    assert status == 2
+    assert "error: split test of cambridgeltl/xcopa (id) is there more than once" in printed
+    assert (out / "cambridgeltl/xcopa/id/validation.jsonl").is_file(), "the rest is mirrored all the same"
+
+
 def test_a_sound_mirror_is_checked_without_a_fault(data, rows):
     status, printed, err = data("check", rows)
     assert (status, err) == (0, "")

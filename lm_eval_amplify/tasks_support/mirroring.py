@@ -90,7 +90,7 @@ def mirror_data(wanted: Iterable[Wanted], out: Path) -> Iterator[Report]:
         lacking = [split for split in one.splits if not split_files(out, one.hub_path, one.hub_name, split)]
         for split in one.splits:
             if split not in lacking:
-                yield _verdict(find_split(out, one.hub_path, one.hub_name, split), one.hub_path, one.hub_name, split)
+                yield _report(out, one, split)
         if not lacking:
             continue
         try:
@@ -102,9 +102,8 @@ def mirror_data(wanted: Iterable[Wanted], out: Path) -> Iterator[Report]:
             yield Report(f"{one.hub_path} ({one.hub_name})", None, (str(error),), is_faulty=True)
             continue
         for split, rows in found.items():
-            path = out / one.hub_path / one.hub_name / f"{split}.jsonl"
-            write_rows(rows, path)
-            yield _verdict(path, one.hub_path, one.hub_name, split)
+            write_rows(rows, out / one.hub_path / one.hub_name / f"{split}.jsonl")
+            yield _report(out, one, split)
 
 
 def check_mirror(folder: Path, wanted: Sequence[Wanted] | None = None) -> Iterator[Report]:
@@ -129,12 +128,7 @@ def check_mirror(folder: Path, wanted: Sequence[Wanted] | None = None) -> Iterat
         wanted = [Wanted(hub_path, hub_name, (split,)) for hub_path, hub_name, split in found]
     for one in wanted:
         for split in one.splits:
-            try:
-                path = find_split(folder, one.hub_path, one.hub_name, split)
-            except DataError as error:  # noqa: PERF203  # each split stands for itself
-                yield Report(f"{one.hub_path}/{one.hub_name}/{split}", None, (str(error),), is_faulty=True)
-            else:
-                yield _verdict(path, one.hub_path, one.hub_name, split)
+            yield _report(folder, one, split)
 
 
 def _all_splits(folder: Path) -> set[tuple[str, str, str]]:
@@ -145,10 +139,14 @@ def _all_splits(folder: Path) -> set[tuple[str, str, str]]:
     }
 
 
-def _verdict(path: Path, hub_path: str, hub_name: str, split: str) -> Report:
+def _report(folder: Path, one: Wanted, split: str) -> Report:
+    """Read a split of a mirror and say what is wrong with it."""
+    place = f"{one.hub_path}/{one.hub_name}/{split}"
     try:
+        path = find_split(folder, one.hub_path, one.hub_name, split)
+        place = str(path)
         rows = read_rows(path)
-        _, warnings = checked(rows, source_of(hub_path), config=hub_name, split=split, place=str(path))
+        _, warnings = checked(rows, source_of(one.hub_path), config=one.hub_name, split=split, place=place)
     except DataError as error:
-        return Report(str(path), None, (str(error),), is_faulty=True)
-    return Report(str(path), len(rows), tuple(warnings))
+        return Report(place, None, (str(error),), is_faulty=True)
+    return Report(place, len(rows), tuple(warnings))
