@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever kept it from being written
+            partial.unlink(missing_ok=True)
     return number
 
 
