@@ -20,13 +20,13 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
         tasks: What the harness's ``evaluate`` gets: tasks under ``tasks`` beside groups, or, as it used to be, tasks by
             name, possibly nested in groups.
     """
-    leaves = list(_leaves(tasks.get("tasks", tasks)))
-    checking = [task for task in leaves if hasattr(task, "check_model")]
+    every = list(leaves(tasks))
+    checking = [task for task in every if hasattr(task, "check_model")]
     for task in checking:
         task.check_model(lm)
     check_tasks = getattr(lm, "check_tasks", None)
     if check_tasks is not None:
-        check_tasks([task for task in leaves if task not in checking])
+        check_tasks([task for task in every if task not in checking])
 
 
 def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targets: Iterable[str]) -> None:
@@ -55,9 +55,10 @@ def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targ
             raise LanguageError(f"task {task!r}: {error}") from error
 
 
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
+def leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the tasks among what the harness's ``evaluate`` gets, which :func:`check_models` describes."""
+    for task in tasks.get("tasks", tasks).values():
         if isinstance(task, Mapping):
-            yield from _leaves(task)
+            yield from leaves(task)
         else:
             yield task
