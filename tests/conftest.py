@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import toy_tasks
 
 from lm_eval_amplify.neurons import write_neurons
 
@@ -52,6 +53,20 @@ def neuron_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return paths[family]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of XCOPA, five documents a language."""
+    return toy_tasks.write_mirror(tmp_path_factory.mktemp("mirror"))
+
+
+@pytest.fixture(scope="session")
+def evaluate(mirror: Path) -> Callable[..., dict]:
+    """``simple_evaluate`` on our tasks, with the mirror, and on inline ones."""
+    from harness_runs import evaluator  # imports the harness, which other tests do without
+
+    return evaluator(mirror)
 
 
 @pytest.hookimpl(wrapper=True)

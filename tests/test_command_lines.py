@@ -12,18 +12,12 @@ import sys
 import pytest
 import tiny
 import torch
-import toy_tasks
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.tasks import manager
 
 from lm_eval_amplify import cli
 from lm_eval_amplify.neurons import read_neurons, write_neurons
 from lm_eval_amplify.neurons.reference import import_reference_mask
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory):
-    return toy_tasks.write_mirror(tmp_path_factory.mktemp("mirror"))
 
 
 @pytest.fixture(scope="module")

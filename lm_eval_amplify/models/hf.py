@@ -88,6 +88,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             self.intervention.check_against(self.neurons)
         self.on_nonfinite = on_nonfinite
         self._contexts: Sequence[str] = ()
+        self._longest_batch: int | None = None
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
@@ -167,6 +168,14 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         if self._scoring:
             parts["hf"] = "+".join(f"{name}={value}" for name, value in self._scoring.items())
         return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
+
+    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
+        """As in HFLM; for rows of the greatest length, as generation has them, once: all groups would find the same."""
+        if requests:
+            return int(super()._detect_batch_size(requests, pos))
+        if self._longest_batch is None:
+            self._longest_batch = int(super()._detect_batch_size())
+        return self._longest_batch
 
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
         """As in HFLM, for groups smaller than the number of parts of ``batch_size=auto:parts`` too."""
