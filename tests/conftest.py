@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 import tiny
 import toy_tasks
+from torch.utils import collect_env
 
 from lm_eval_amplify.neurons import write_neurons
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The harness describes the machine in every result, by some dozen subprocesses: once is enough for all tests.
+collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ALLOWED_SKIPS = (Path(__file__).parent / "allowed_skips.txt").read_text().splitlines()
