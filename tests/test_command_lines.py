@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -191,44 +190,6 @@ def test_a_mistake_in_a_real_process_is_one_line_and_status_2(neuron_path, saved
     command += ["--model_args", f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},mode=fold"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert_one_line((done.returncode, done.stdout, done.stderr), "mode=fold with operation 'set'")
-
-
-def launched(saved, neuron_path, mirror, tasks):
-    """What follows the launcher on the command line."""
-    command = ["-m", "lm_eval", "--model", "amplified_hf", "--tasks", tasks, "--metadata"]
-    command += [json.dumps({"data_dir": str(mirror)}), "--model_args"]
-    return [*command, f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},factor=2"]
-
-
-def test_accelerate_launch_runs_it(saved, neuron_path, mirror):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-    command += [*launched(saved, neuron_path, mirror, "amplify_xcopa_ind_Latn"), "--limit", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "|amplify_xcopa_ind_Latn|" in done.stdout
-
-
-def test_two_processes_give_the_answers_of_one(lm_eval, saved, neuron_path, mirror, tmp_path):
-    """Three languages spread over two processes, some of which have no request of a language."""
-    tasks = "amplify_xcopa_ind_Latn,amplify_xcopa_zho_Hans,amplify_xcopa_est_Latn"
-    options = ["--log_samples", "--limit", "3", "--batch_size", "2"]
-    assert lm_eval(*options, "--output_path", tmp_path / "one", tasks=tasks, factor=2)[0] == 0
-    # On a CPU `accelerate launch` starts one process whatever --num_processes says; this is what it does on GPUs.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [*launched(saved, neuron_path, mirror, tasks), *options, "--output_path", str(tmp_path / "two")]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "amplify_xcopa_ind_Latn on rank 1" in done.stderr
-    one, two = results_in(tmp_path / "one"), results_in(tmp_path / "two")
-    assert two[0]["results"] == one[0]["results"]
-    for task, logged in one[1].items():
-        both = sorted(two[1][task], key=lambda sample: sample["doc_id"])
-        for alone, together in zip(logged, both, strict=True):
-            assert alone["arguments"] == together["arguments"]
-            mine = torch.tensor([float(r[0][0]) for r in alone["resps"]])
-            theirs = torch.tensor([float(r[0][0]) for r in together["resps"]])
-            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-6)
 
 
 # Our own command ------------------------------------------------------------------------------------------------------
