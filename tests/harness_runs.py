@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lm_eval
@@ -36,6 +38,16 @@ def evaluator(data_dir: Path, **metadata: str) -> Callable[..., dict]:
         )
 
     return run
+
+
+@contextmanager
+def quick_batch_detection() -> Iterator[None]:
+    """``batch_size=auto`` collects garbage at each size that it tries: only what has come up since."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def samples(results: dict) -> dict:

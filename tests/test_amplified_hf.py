@@ -8,7 +8,16 @@ import pytest
 import tiny
 import torch
 import toy_tasks
-from harness_runs import TYPES, XCOPA, assert_same_answers, everything, numbers, requests, samples
+from harness_runs import (
+    TYPES,
+    XCOPA,
+    assert_same_answers,
+    everything,
+    numbers,
+    quick_batch_detection,
+    requests,
+    samples,
+)
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -50,6 +59,11 @@ def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(evaluate, st
     ids=str,
 )
 def test_the_harness_options_mean_what_they_mean_for_hf(evaluate, saved, neuron_path, options):
+    with quick_batch_detection():
+        _assert_they_mean_the_same(evaluate, saved, neuron_path, options)
+
+
+def _assert_they_mean_the_same(evaluate, saved, neuron_path, options):
     arguments = f"pretrained={saved('qwen2')}"
     tasks = XCOPA if "num_fewshot" in options else everything(*TYPES)
     if "apply_chat_template" in options:
