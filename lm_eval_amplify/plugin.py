@@ -169,8 +169,12 @@ def _one_line_errors(harness: Any) -> None:
         try:
             execute(self, args)
         except AmplifyError as error:
-            print(f"lm_eval: error: {error}", file=sys.stderr)  # noqa: T201  # as argparse does
-            raise SystemExit(2) from None
+            line = f"lm_eval: error: {error}"
+        else:
+            return
+        # Only now are the frames of the run gone, and with them its progress bars, which end with a line of their own.
+        print(line, file=sys.stderr)  # noqa: T201  # as argparse does
+        raise SystemExit(2)
 
     harness.HarnessCLI.execute = execute_with_one_line_errors
 

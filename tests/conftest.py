@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,40 @@ def evaluate(mirror: Path) -> Callable[..., dict]:
     from harness_runs import evaluator  # imports the harness, which other tests do without
 
     return evaluator(mirror)
+
+
+@pytest.fixture(scope="session")
+def index() -> Callable[..., dict]:
+    """The harness's index of its thirteen thousand tasks, read once."""
+    from lm_eval.tasks import manager
+
+    build = manager.TaskIndex.build
+    return functools.cache(lambda paths: build(list(paths)))
+
+
+@pytest.fixture
+def lm_eval(monkeypatch, capfd, index, mirror, saved, neuron_path):
+    """Run ``lm_eval --model amplified_hf`` on tiny Qwen2 in this process; returns (exit status, stdout, stderr)."""
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.tasks import manager
+
+    monkeypatch.setattr("lm_eval.__main__.setup_logging", lambda: None)  # its handler would outlive this capture
+    monkeypatch.setattr(manager.TaskIndex, "build", staticmethod(lambda paths: dict(index(tuple(paths)))))
+
+    def run(*options, tasks="amplify_xcopa_ind_Latn", data_dir=mirror, model="amplified_hf", **model_args):
+        given = {"pretrained": saved("qwen2"), "neurons": neuron_path("qwen2")} | model_args
+        joined = ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        argv = ["lm_eval", "--model", model, "--model_args", joined, "--tasks", tasks, "--device", "cpu"]
+        argv += ["--metadata", json.dumps({"data_dir": str(data_dir)}), *map(str, options)]
+        monkeypatch.setattr(sys, "argv", argv)
+        status = 0
+        try:
+            cli_evaluate()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capfd.readouterr()
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

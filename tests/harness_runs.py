@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,3 +92,13 @@ def requests(kind: str, languages=("ind_Latn",) * 3, task: str = "toy") -> list[
         Instance(kind, {"amplify_language": language} if language else {}, arguments(rows[i]), 0, (task, i, 1))
         for i, language in enumerate(languages)
     ]
+
+
+def assert_one_line(result: tuple[int, str, str], message: str) -> None:
+    """A run of a command line ended with status 2 and one line, in which the pattern ``message`` is found."""
+    status, out, err = result
+    assert status == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("lm_eval: error: ")
+    assert re.search(message, last), last
+    assert "Traceback" not in out + err

@@ -110,6 +110,20 @@ def test_a_batch_of_mixed_lengths_equals_one_by_one(evaluate, saved, neuron_path
         assert_same_answers(one[task], many[task])
 
 
+def test_a_tokenizer_that_pads_left_and_one_that_pads_right_give_the_same(evaluate):
+    model, content = tiny.model("llama"), tiny.neurons("llama")
+    left, right = (
+        AmplifiedHFLM(model, tokenizer=tiny.tokenizer(side), neurons=content, factor=2, batch_size=7)
+        for side in ("left", "right")
+    )
+    one = AmplifiedHFLM(model, tokenizer=tiny.tokenizer("right"), neurons=content, factor=2, batch_size=1)
+    assert (left.tokenizer.padding_side, right.tokenizer.padding_side) == ("left", "right")
+    answers = samples(evaluate(right, None, everything(*TYPES)))
+    assert samples(evaluate(left, None, everything(*TYPES))) == answers
+    for task, alone in samples(evaluate(one, None, everything(*TYPES))).items():
+        assert_same_answers(alone, answers[task])
+
+
 def test_the_order_of_requests_changes_no_answer(saved, neuron_path):
     lm = AmplifiedHFLM(str(saved("llama")), neurons=str(neuron_path("llama")), device="cpu", batch_size=1)
     made = requests("loglikelihood", ["ind_Latn", "est_Latn", "ind_Latn", "zho_Hans", "est_Latn"])

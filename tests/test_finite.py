@@ -54,6 +54,7 @@ def test_they_are_counted_per_task_and_the_first_of_each_is_named(evaluate, capl
         (sample,) = (sample for sample in logged[task] if sample["doc_id"] == document)
         assert sample["doc"]["amplify_language"] == BROKEN
         assert ("the logits of the generated text are" if "generate" in task else "the loglikelihood") in line
+        assert "(nan, " not in line
 
 
 def test_a_run_without_any_counts_nothing(evaluate, caplog):

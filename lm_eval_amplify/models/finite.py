@@ -47,7 +47,7 @@ def is_finite(answer: Any) -> bool:
     """Return whether an answer of the harness's model is usable: a text, a log-likelihood, or a pair led by one."""
     if isinstance(answer, str):
         return not isinstance(answer, NonFiniteText)
-    return math.isfinite(answer if isinstance(answer, int | float) else answer[0])
+    return math.isfinite(_value(answer))
 
 
 class NonFiniteRows(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
@@ -118,7 +118,7 @@ class Watch(CacheHook):  # type: ignore[misc]  # the harness is untyped
         request = self._by_text.get(_texts(req))
         task = request.task_name if request is not None else None
         where = f"task {task!r}, document {request.doc_id}" if request is not None else "a request"
-        what = "the logits of the generated text are" if isinstance(answer, str) else f"the {attr} {answer} is"
+        what = "the logits of the generated text are" if isinstance(answer, str) else f"the {attr} {_value(answer)} is"
         line = f"{where}: {what} not finite, {self._condition}"
         if self._on_nonfinite == "error":
             raise ModelError(f"{line}; a smaller factor or dtype=float32 may help, on_nonfinite=warn only counts them")
@@ -157,6 +157,10 @@ def report_nonfinite(lm: Any, tasks: Iterable[Any], results: Mapping[str, Any] |
             + ", ".join(f"{count} of task {task!r}" for task, count in counts.items())
             + "; on_nonfinite=warn only counts them"
         )
+
+
+def _value(answer: Any) -> float:
+    return float(answer if isinstance(answer, int | float) else answer[0])
 
 
 def _texts(arguments: Any) -> tuple[str, ...]:
