@@ -153,6 +153,17 @@ def test_batches_in_parts_are_found_for_small_groups_too(saved, neuron_path):
     torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-5)
 
 
+def test_the_batch_of_the_longest_rows_is_found_once_for_all_groups(saved, neuron_path, monkeypatch):
+    lm = AmplifiedHFLM(
+        str(saved("llama")), neurons=str(neuron_path("llama")), device="cpu", batch_size="auto", max_batch_size=2
+    )
+    calls = []
+    call = HFLM._model_call
+    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: calls.append(1) or call(self, *a, **k))
+    lm.generate_until(requests("generate_until", ["ind_Latn", "est_Latn", "zho_Hans"]), disable_tqdm=True)
+    assert len(calls) == 5  # the harness tries a size five times; generation itself calls the model otherwise
+
+
 def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path):
     path = tmp_path / "n.safetensors"
     write_neurons(tiny.neurons("llama", tuple(toy_tasks.XCOPA_CONFIGS.values())), path)

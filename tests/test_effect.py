@@ -21,12 +21,14 @@ def lines(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "lm_eval.amplified_hf"]
 
 
-def with_changed(model, weight: str, language: str, content: NeuronFile, value: float = 0.0):
-    """The model with the rows (gate) or columns (down) of a language's neurons set to a value."""
+def with_changed(family: str, weight: str, language: str, content: NeuronFile, value: float = 0.0):
+    """A model with the rows (gate) or columns (down) of a language's neurons set to a value."""
+    model = tiny.model(family)
+    layers = model.transformer.h if family == "gpt2" else model.model.layers
     own = content.neurons[language]
     for layer, index in zip(own.layer.tolist(), own.index.tolist(), strict=True):
-        matrix = getattr(model.model.layers[layer].mlp, weight).weight.data
-        (matrix if weight == "gate_proj" else matrix.T)[index] = value
+        matrix = getattr(layers[layer].mlp, weight).weight.data
+        (matrix.T if weight == "down_proj" else matrix)[index] = value  # GPT-2 keeps its matrices transposed
     return model
 
 
@@ -78,19 +80,18 @@ def test_an_identity_is_said_to_be_one(caplog, arguments, line):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"operation": "scale", "factor": 2}], ids=str)
-def test_neurons_that_the_down_projection_multiplies_by_zero_are_named(caplog, arguments):
-    content = tiny.neurons("llama")
-    model = with_changed(tiny.model("llama"), "down_proj", "ind_Latn", content)
-    load(model, content, **arguments)
-    number = len(content.neurons["ind_Latn"])
+@pytest.mark.parametrize(("family", "down"), [("llama", "down_proj"), ("gpt2", "c_proj")])
+def test_neurons_that_the_down_projection_multiplies_by_zero_are_named(caplog, arguments, family, down):
+    content = tiny.neurons(family)
+    load(with_changed(family, down, "ind_Latn", content), content, **arguments)
     (line,) = lines(caplog)
-    assert line.startswith(f"ind_Latn: amplifying {number} neurons changes no logit of a probe of 32 tokens: ")
+    assert line.startswith("ind_Latn: amplifying 18 neurons changes no logit of a probe of 32 tokens: ")
     assert line.endswith("the down projection has only zeros for them")
 
 
 def test_dead_neurons_are_told_from_values_that_are_there_already(caplog):
     content = tiny.neurons("llama")
-    model = with_changed(tiny.model("llama"), "gate_proj", "ind_Latn", content)  # act(0) = 0
+    model = with_changed("llama", "gate_proj", "ind_Latn", content)  # act(0) = 0
     load(model, content, operation="scale", factor=2)
     load(model, content, operation="set", factor=0)
     load(model, content)

@@ -103,6 +103,16 @@ def test_a_process_takes_its_rank_among_all_machines(saved, neuron_path):
     assert (lm.rank, lm.world_size) == (3, 4)
 
 
+def test_processes_that_do_not_know_of_each_other_are_warned(saved, neuron_path, monkeypatch, caplog):
+    """As started on a CPU without ACCELERATE_USE_CPU."""
+    given = {"neurons": str(neuron_path("qwen2")), "language": "ind_Latn", "device": "cpu"}
+    AmplifiedHFLM(str(saved("qwen2")), **given)
+    assert "each does everything" not in caplog.text
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    AmplifiedHFLM(str(saved("qwen2")), **given)
+    assert "one of 2 processes, but each does everything: without GPUs set ACCELERATE_USE_CPU=true" in caplog.text
+
+
 def test_no_process_talks_to_another_within_a_group_of_requests(saved, neuron_path, monkeypatch):
     """Groups differ from process to process, and under --use_cache some have nothing left to run."""
     lm = AmplifiedHFLM(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -89,6 +90,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         self.on_nonfinite = on_nonfinite
         self._contexts: Sequence[str] = ()
         self._longest_batch: int | None = None
+        self._is_split = hf_arguments.get("tp_plan") is not None  # one model over all processes
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
@@ -230,6 +232,12 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(self.pretrained, str) and not self._is_split:
+            _logger.warning(
+                "one of %s processes, but each does everything: without GPUs set ACCELERATE_USE_CPU=true to share it "
+                "out",
+                os.environ["WORLD_SIZE"],
+            )
 
     def _warn_of_no_effect(self, amplifier: Amplifier) -> None:
         """Costs a forward pass of a few tokens, and one more for each language that requests can be amplified for."""
