@@ -78,6 +78,13 @@ def test_an_error_stops_the_run_at_once_and_names_task_document_and_condition(ki
     assert getattr(lm, kind)(requests(kind, ["ind_Latn"]), disable_tqdm=True)
 
 
+def test_sampling_from_them_is_an_error_that_names_the_request():
+    made = requests("generate_until", ["est_Latn"], task="xcopa_et")
+    made[0].args[1].update(do_sample=True, temperature=1.0)
+    with pytest.raises(ModelError, match=r"task 'xcopa_et', document 0: .* so that no token can be sampled"):
+        broken().generate_until(made, disable_tqdm=True)
+
+
 def test_both_sides_of_a_pair_are_watched_and_what_is_remembered_stays_known():
     lm = broken(language="est_Latn")
     for _ in range(2):

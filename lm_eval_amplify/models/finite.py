@@ -114,17 +114,25 @@ class Watch(CacheHook):  # type: ignore[misc]  # the harness is untyped
         """Return the answer to a context, a text as a :class:`NonFiniteText` if that is what it is."""
         return NonFiniteText(answer) if isinstance(answer, str) and context in self.contexts else answer
 
+    def cannot_sample(self, context: str) -> ModelError:
+        """Return the error of a generation that sampled from logits that are not finite, whatever was asked for."""
+        line, _ = self._describe("generate_until", (context,), NonFiniteText())
+        return ModelError(f"{line}, so that no token can be sampled; a smaller factor or dtype=float32 may help")
+
     def _report(self, attr: str, req: Any, answer: Any) -> None:
-        request = self._by_text.get(_texts(req))
-        task = request.task_name if request is not None else None
-        where = f"task {task!r}, document {request.doc_id}" if request is not None else "a request"
-        what = "the logits of the generated text are" if isinstance(answer, str) else f"the {attr} {_value(answer)} is"
-        line = f"{where}: {what} not finite, {self._condition}"
+        line, task = self._describe(attr, req, answer)
         if self._on_nonfinite == "error":
             raise ModelError(f"{line}; a smaller factor or dtype=float32 may help, on_nonfinite=warn only counts them")
         if (task, self._condition) not in self._warned:
             self._warned.add((task, self._condition))
             _logger.warning("%s; the results count such requests as 'nonfinite'", line)
+
+    def _describe(self, attr: str, req: Any, answer: Any) -> tuple[str, str | None]:
+        request = self._by_text.get(_texts(req))
+        task = request.task_name if request is not None else None
+        where = f"task {task!r}, document {request.doc_id}" if request is not None else "a request"
+        what = "the logits of the generated text are" if isinstance(answer, str) else f"the {attr} {_value(answer)} is"
+        return f"{where}: {what} not finite, {self._condition}", task
 
     @cached_property
     def _by_text(self) -> dict[tuple[str, ...], Instance]:

@@ -198,9 +198,16 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
         options["logits_processor"] = [*options.pop("logits_processor", ()), rows]
-        generated: torch.Tensor = super()._model_generate(*arguments, **options)
-        if isinstance(self.cache_hook, Watch):
-            self.cache_hook.contexts |= rows.among(self._contexts)
+        watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
+        try:
+            generated: torch.Tensor = super()._model_generate(*arguments, **options)
+        except RuntimeError as error:  # as torch raises where it should sample from them
+            noted = rows.among(self._contexts)
+            if watch is None or not noted:
+                raise
+            raise watch.cannot_sample(min(noted)) from error
+        if watch is not None:
+            watch.contexts |= rows.among(self._contexts)
         return generated
 
     # Arguments -------------------------------------------------------------------------------------------------------
