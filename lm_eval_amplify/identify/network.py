@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from lm_eval_amplify.architecture import FeedForward, find_feed_forwards
+from lm_eval_amplify.architecture import Change, find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError, ModelError
 from lm_eval_amplify.identify.tokens import Batch
 
@@ -65,8 +65,7 @@ class Network:
             self._model.eval()
             for layer, look in looks.items():
                 block = self.blocks[layer]
-                handle = block.activation.register_forward_hook(self._hook(block, look))
-                undo.callback(handle.remove)
+                block.hook(self._show(look), undo)
             yield
 
     def run(self, batch: Batch) -> None:
@@ -112,13 +111,9 @@ class Network:
             self._forward(batch)
         return min(found, default=None)
 
-    def _hook(self, block: FeedForward, look: Look) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], None]:
-        def show(_module: nn.Module, _inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-            if output.shape[-1] != block.d_ff:
-                raise ArchitectureError(
-                    f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}"
-                )
-            look(output.flatten(0, -2), self._is_counted.to(output.device))
+    def _show(self, look: Look) -> Change:
+        def show(activation: torch.Tensor, _may_write: bool) -> None:
+            look(activation.flatten(0, -2), self._is_counted.to(activation.device))
 
         return show
 
