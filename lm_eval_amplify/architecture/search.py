@@ -141,7 +141,8 @@ def _site(found: _Found, owners: Counter[int], name: str) -> Site:
     activation = module.get_submodule(form.activation)
     if owners[id(activation)] == 1:
         return OutputOfActivation(activation)
-    if form.is_gated or form.between is not None:
+    is_plain = not form.is_gated and _width_out(module.get_submodule(form.inputs[0])) == _width(down, found.path)
+    if not is_plain or form.between is not None:
         raise ArchitectureError(f"{name} shares one activation module among layers, which cannot be told apart")
     return InputOfDown(down)
 
@@ -165,3 +166,7 @@ def _width(down: nn.Module, path: str) -> int:
     if not isinstance(width, int):
         raise ArchitectureError(f"{path}: cannot tell the input width of its down projection {type(down).__name__}")
     return width
+
+
+def _width_out(up: nn.Module) -> int | None:
+    return int(up.weight.shape[1]) if isinstance(up, Conv1D) else getattr(up, "out_features", None)

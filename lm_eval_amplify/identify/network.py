@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,7 +26,8 @@ class Network:
         model: A decoder-only Hugging Face model, on whatever devices; put into evaluation mode while it runs.
 
     Raises:
-        ArchitectureError: The model is not supported, or its layers differ in d_ff.
+        ArchitectureError: The model is not supported, or its layers differ in d_ff, or it is one whose activations
+            cannot be counted token by token: an encoder-decoder, or no decoder in how it runs.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,6 +44,7 @@ class Network:
         self._decoder: nn.Module = getattr(model, "base_model", model)
         self._device = _input_device(model)
         self._is_counted = torch.empty(0, dtype=torch.bool)
+        self._refuse_what_cannot_be_counted(model)
 
     @property
     def num_layers(self) -> int:
@@ -111,6 +114,32 @@ class Network:
             self._forward(batch)
         return min(found, default=None)
 
+    def _refuse_what_cannot_be_counted(self, model: nn.Module) -> None:
+        """Run two texts that differ in their last token, and see what the layers show of them."""
+        name = self.architecture
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise ArchitectureError(f"{name} is an encoder-decoder: neurons are identified in decoders only")
+        middle = _vocabulary(model) // 2  # where no special token is
+        ids = middle + np.array([[0, 1, 2], [0, 1, 3]])
+        seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(self.num_layers)}
+        with self.looking({layer: lambda shown, _, layer=layer: seen[layer].append(shown) for layer in seen}):
+            self._forward(Batch(ids, np.ones_like(ids, dtype=bool), np.arange(len(ids))))
+        for layer, shown in seen.items():
+            if [len(activation) for activation in shown] != [ids.size]:
+                rows = ", ".join(str(len(activation)) for activation in shown) or "none"
+                raise ArchitectureError(
+                    f"{name} does not run the feed-forward network of layer {layer} once over every token (rows of "
+                    f"its runs: {rows}; tokens: {ids.size}): its neurons cannot be identified"
+                )
+            one, other = shown[0].view(*ids.shape, -1)[:, :-1].float()
+            # Rounding may differ between rows of a batch; what a later token does is far larger.
+            tolerance = 8 * torch.finfo(shown[0].dtype).eps * one.abs().max()
+            if ((one - other).abs() > tolerance).any():
+                raise ArchitectureError(
+                    f"{name} lets a token's activations depend on later ones, or has them in another order than "
+                    "[batch, pos]: its neurons cannot be identified"
+                )
+
     def _show(self, look: Look) -> Change:
         def show(activation: torch.Tensor, _may_write: bool) -> None:
             look(activation.flatten(0, -2), self._is_counted.to(activation.device))
@@ -122,3 +151,9 @@ def _input_device(model: nn.Module) -> torch.device:
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     weight = getattr(embeddings, "weight", None)
     return weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
+
+
+def _vocabulary(model: nn.Module) -> int:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    number = getattr(embeddings, "num_embeddings", None) or getattr(model.config, "vocab_size", None)
+    return number if isinstance(number, int) else 8

@@ -1,0 +1,177 @@
+"""What the amplifier does with every architecture of the installed transformers, checked on tiny models.
+
+    python tests/matrix.py > docs/architectures.md
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Literal, NamedTuple
+
+import by_hand
+import numpy as np
+import torch
+import transformers
+from every_architecture import VOCABULARY, Architecture, architectures, build
+from torch import nn
+
+from lm_eval_amplify.amplifier import Amplifier
+from lm_eval_amplify.architecture import fold_obstacle, find_feed_forwards
+from lm_eval_amplify.errors import ArchitectureError
+from lm_eval_amplify.identify.network import Network
+from lm_eval_amplify.identify.tokens import Batch
+from lm_eval_amplify.intervention import Intervention
+from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
+
+IDS = np.array([[37, 41, 50, 43, 33], [39, 60, 44, 41, 52]])  # none is special: see every_architecture
+FACTORS = {"set": 1.5, "add": -0.75, "scale": 2.5}
+
+
+class Outcome(NamedTuple):
+    """What became of an architecture."""
+
+    architecture: Architecture
+    status: Literal["supported", "refused", "not built", "not run"]
+    reason: str = ""
+    fold_obstacle: str | None = None
+    identify_refusal: str | None = None
+
+
+def examine(architecture: Architecture) -> Outcome:
+    """Build it, find its networks, and check every operation; an AssertionError is a wrong result."""
+    try:
+        model = build(architecture)
+    except Exception as error:  # noqa: BLE001  # whatever transformers raises is the answer
+        return Outcome(architecture, "not built", _first_line(error))
+    try:
+        blocks = find_feed_forwards(model)
+    except ArchitectureError as error:
+        return Outcome(architecture, "refused", str(error))
+    _enlarge(model, blocks)
+    try:
+        plain = logits(model)
+    except Exception as error:  # noqa: BLE001  # the same
+        return Outcome(architecture, "not run", _first_line(error))
+    check(model, blocks, plain)
+    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), check_identification(model, blocks))
+
+
+def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
+    """Each operation equals the forward changed by hand, folding equals hooking, and nothing is left behind."""
+    content = neurons(blocks)
+    own = content.neurons["ind_Latn"]
+    found = by_hand.places(model, blocks)
+    for operation, factor in FACTORS.items():
+        with by_hand.changed(found, definition(own, operation, factor)):
+            expected = logits(model)
+        assert not close(expected, plain, 1e-3), f"{operation} by hand changes nothing"
+        amplifier = Amplifier(model, content, Intervention(operation, factor, "max"), mode="hook")
+        with amplifier.amplified("ind_Latn"):
+            hooked = logits(model)
+        assert close(hooked, expected, 2e-5), f"{operation} by hook differs from {operation} by hand"
+    if fold_obstacle(blocks[0]) is None:
+        with Amplifier(model, content, Intervention("scale", FACTORS["scale"]), mode="fold").amplified("ind_Latn"):
+            assert close(logits(model), hooked, 2e-5), "fold differs from hook"
+    every = neurons(blocks, share=1.0)
+    gone: list[torch.Tensor] = []
+    with (
+        Amplifier(model, every, Intervention("set", 0.0)).amplified("ind_Latn"),
+        by_hand.changed(found, lambda _layer, hidden, _factor: gone.append(hidden) or hidden),
+    ):
+        logits(model)
+    assert len(gone) >= 1 and all(not hidden.any() for hidden in gone), "neurons set to 0 still reach a down projection"
+    assert torch.equal(logits(model), plain), "something is left behind"
+
+
+def check_identification(model: nn.Module, blocks: list) -> str | None:
+    """Counts of positive activations are those of each row by itself; or the reason why they are refused."""
+    try:
+        network = Network(model)
+    except ArchitectureError as error:
+        return str(error)
+    is_counted = np.array([[True] * 5, [False, True, True, False, False]])
+    counts = {block.layer: torch.zeros(block.d_ff) for block in blocks}
+    looks = {
+        layer: lambda activation, counted, layer=layer: counts[layer].add_((activation[counted] > 0).sum(0))
+        for layer in counts
+    }
+    ids = IDS.copy()
+    ids[1, 3:] = 38
+    with network.looking(looks):
+        network.run(Batch(ids=ids, is_counted=is_counted, document=np.arange(2)))
+    expected = {block.layer: torch.zeros(block.d_ff) for block in blocks}
+    for row in range(2):
+        counted = torch.from_numpy(is_counted[row, :3] if row else is_counted[row])
+
+        def see(layer, hidden, factor, counted=counted):
+            expected[layer] += (hidden * factor > 0).reshape(len(counted), -1)[counted].sum(0)
+            return hidden
+
+        with by_hand.changed(by_hand.places(model, blocks), see):
+            logits(model, torch.from_numpy(ids[row : row + 1, : len(counted)]))
+    for layer in counts:
+        assert torch.equal(counts[layer], expected[layer]), f"identification miscounts layer {layer}"
+    return None
+
+
+def definition(own: LanguageNeurons, operation: str, factor: float):
+    """The operation on neurons, on h and u."""
+    statistic = own.statistics["max"]
+
+    def change(layer, hidden, up):
+        hidden = hidden.clone()
+        for index, value in zip(own.index[own.layer == layer], statistic[own.layer == layer], strict=True):
+            one = up[..., index] if isinstance(up, torch.Tensor) else up
+            before = hidden[..., index]
+            hidden[..., index] = {
+                "set": factor * float(value) * one,
+                "add": before + factor * float(value) * one,
+                "scale": factor * before,
+            }[operation]
+        return hidden
+
+    return change
+
+
+def neurons(blocks: list, share: float = 0.25) -> NeuronFile:
+    """Random neurons of every layer, with a statistic."""
+    random = np.random.default_rng(5)
+    index = [np.sort(random.choice(block.d_ff, int(share * block.d_ff), replace=False)) for block in blocks]
+    layer = np.repeat(np.arange(len(blocks)), list(map(len, index))).astype(np.int32)
+    statistic = random.normal(1, 1, len(layer)).astype(np.float32)
+    own = LanguageNeurons(layer, np.concatenate(index).astype(np.int32), {"max": statistic})
+    manifest = Manifest(num_layers=len(blocks), method="random", package_version="0", languages=("ind_Latn",))
+    return NeuronFile(manifest, {"ind_Latn": own})
+
+
+@torch.no_grad()
+def logits(model: nn.Module, ids: torch.Tensor | None = None) -> torch.Tensor:
+    """The model's logits of a text, of the same text in encoder and decoder."""
+    ids = torch.from_numpy(IDS) if ids is None else ids
+    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    output = model(input_ids=ids, **more)
+    return (output.logits if hasattr(output, "logits") else output[0]).float()
+
+
+def close(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
+    """Whether they differ by at most a share of the largest."""
+    assert torch.isfinite(other).all()
+    return bool((one - other).abs().max() <= tolerance * other.abs().max())
+
+
+@torch.no_grad()
+def _enlarge(model: nn.Module, blocks: list) -> None:
+    """Give the networks weights that make them count beside the rest, and a head that is not all zeros."""
+    generator = torch.Generator().manual_seed(1)
+    for block in blocks:
+        for name, parameter in model.get_submodule(block.name).named_parameters():
+            if parameter.dim() == 2 and "att" not in name:
+                parameter.normal_(0, 0.2, generator=generator)
+    head = model.get_output_embeddings()
+    if isinstance(head, nn.Linear) and not head.weight.any():
+        head.weight.normal_(0, 0.2, generator=generator)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".strip(": ")
