@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ MAPPINGS = {
 # A field of a configuration whose name matches gets the number, unless it is smaller already.
 _SIZES = (
     (r".*vocab_size.*|n_vocab|n_tokens|codebook_size", VOCABULARY),
+    (r"first_k_dense_replace|num_dense_layers|\w*sparse_step", 1),
     (r".*(num|n)_\w*layers?|\w*layers|n_layers?|depth|depths|num_\w*blocks", 2),
     (r".*(intermediate|ffn|ff)_?(size|dim|hidden_size)|d_ff|n_inner|dff|(en|de)coder_ffn_dim|mlp_dim", D_FF),
     (r".*(num_key_value_heads|n_kv_heads?|num_kv_heads)", 2),
@@ -44,11 +46,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "cosmos3_edge": {"text_config": _ROPE},
     "ctrl": {"dff": D_FF},
     "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2}},
-    "deepseek_v3": {"first_k_dense_replace": 1},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"text_config": {"num_key_value_heads": 4}},
     "emu3": {"vocabulary_map": {"<image>": 5, "<|extra_200|>": 6}},
     "ernie4_5_vl_moe": {"text_config": {"moe_intermediate_size": [16, 16]}},
+    "flint": {"mlp_only_layers": []},
     "florence2": {"vision_config": {"depths": (1, 1), "embed_dim": (16, 32), "num_heads": (2, 2), "num_groups": (2, 2),
                                     "patch_size": (7, 3), "patch_stride": (4, 2), "patch_padding": (3, 1),
                                     "patch_prenorm": (False, True)}},
@@ -58,7 +60,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "glm5_next": {"text_config": {"num_key_value_heads": 4}},
     "glm_ocr": {"text_config": _ROPE},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0], "downsample_rate": "1/2"},
+    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0], "downsample_rate": "1/2",
+                        "vision_config": {"hidden_size": 128}},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "hunyuan_vl": {"text_config": {"head_dim": 8, **_ROPE}},
@@ -66,7 +69,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8},
     "lfm3": {"layer_types": ["conv", "full_attention"]},
     "lfm3_vl": {"text_config": {"layer_types": ["conv", "full_attention"]}},
+    "minicpm_ocr": {"text_config": {"layer_types": ["linear_attention", "full_attention"]}},
     "minicpm3": {"num_key_value_heads": 4},
+    "minicpmv4_6": {"text_config": {"layer_types": ["linear_attention", "full_attention"]}},
+    "minicpmv4_7": {"text_config": {"layer_types": ["linear_attention", "full_attention"]}},
     "ministral": {"head_dim": 8},
     "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
     "muse_spark": {"audio_config": {"num_hidden_layers": 4}},
@@ -83,14 +89,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
         for tower in ("acoustic_tokenizer_encoder_config", "semantic_tokenizer_encoder_config")
     },
     "xmod": {"default_language": "en_XX"},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "youtu": {"num_key_value_heads": 4},
-    "zamba": {"layers_block_type": ["hybrid", "mamba", "hybrid"], "num_hidden_layers": 3},
+    "zamba": {"layers_block_type": ["hybrid", "mamba", "hybrid"], "num_hidden_layers": 3,
+              "attention_hidden_size": 64, "attention_head_dim": 16},
     "zamba2": {"layers_block_type": ["hybrid", "mamba", "hybrid"], "num_hidden_layers": 3},
-    **{
-        model_type: {part: {"layer_types": ["linear_attention", "full_attention"]}}
-        for model_type, part in {"minicpm_ocr": "text_config", "minicpmv4_6": "text_config",
-                                 "minicpmv4_7": "text_config"}.items()
-    },
 }  # fmt: skip
 
 
@@ -118,7 +121,8 @@ def build(architecture: Architecture) -> transformers.PreTrainedModel:
     config_class = CONFIG_MAPPING[architecture.model_type]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        arguments = _shrunk(config_class, SPECIAL.get(architecture.model_type, {}))
+        # A copy, because configurations write into what they are given.
+        arguments = _shrunk(config_class, deepcopy(SPECIAL.get(architecture.model_type, {})))
         if architecture.mapping == "causal" and hasattr(config_class, "is_decoder"):
             arguments["is_decoder"] = True  # an encoder's, as BERT's, says no
         config = config_class(**arguments)
@@ -133,12 +137,15 @@ def build(architecture: Architecture) -> transformers.PreTrainedModel:
 def _shrunk(config_class: type, special: dict[str, Any]) -> dict[str, Any]:
     """Arguments that make a configuration small: its default's numbers, cut by name."""
     arguments: dict[str, Any] = {}
-    fields = {field.name for field in dataclasses.fields(config_class)}  # not what is computed from them
+    # Not what is computed from the fields.
+    fields = {field.name for field in dataclasses.fields(config_class)} | set(config_class.attribute_map.values())
     for name, value in vars(config_class()).items():
         if name not in fields:
             continue
         if isinstance(value, transformers.PreTrainedConfig):
             arguments[name] = {"model_type": value.model_type, **_shrunk(type(value), special.get(name, {}))}
+        elif name == "mlp_layer_types" and "sparse" in (value or ()):
+            arguments[name] = ["dense", "sparse"]
         elif isinstance(value, bool) or not isinstance(value, int) or name.startswith("_"):
             continue
         elif name.endswith(("_id", "_index")):

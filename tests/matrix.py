@@ -1,23 +1,26 @@
 """What the amplifier does with every architecture of the installed transformers, checked on tiny models.
 
-    python tests/matrix.py > docs/architectures.md
+    python tests/matrix.py
+
+writes docs/architectures.md.
 """
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import by_hand
 import numpy as np
 import torch
 import transformers
-from every_architecture import VOCABULARY, Architecture, architectures, build
+from every_architecture import MAPPINGS, Architecture, architectures, build
 from torch import nn
 
 from lm_eval_amplify.amplifier import Amplifier
-from lm_eval_amplify.architecture import fold_obstacle, find_feed_forwards
+from lm_eval_amplify.architecture import find_feed_forwards, fold_obstacle
 from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.identify.tokens import Batch
@@ -38,6 +41,7 @@ class Outcome(NamedTuple):
     identify_refusal: str | None = None
 
 
+@cache
 def examine(architecture: Architecture) -> Outcome:
     """Build it, find its networks, and check every operation; an AssertionError is a wrong result."""
     try:
@@ -175,3 +179,113 @@ def _enlarge(model: nn.Module, blocks: list) -> None:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".strip(": ")
+
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "architectures.md"
+_MADE_WITH = "Made by `python tests/matrix.py` with transformers {version}."
+
+
+def render(outcomes: list[Outcome]) -> str:
+    """The page about architectures."""
+    by_status: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_status[outcome.status].append(outcome)
+    titles = {"causal": "causal LM", "image-text": "image-text-to-text", "seq2seq": "sequence-to-sequence"}
+    counts = "\n".join(
+        f"| {title} | "
+        + " | ".join(
+            str(sum(outcome.architecture.mapping == mapping for outcome in by_status[status]))
+            for status in ("supported", "refused", "not run", "not built")
+        )
+        + " |"
+        for mapping, title in [(mapping, titles[mapping]) for mapping in MAPPINGS]
+    )
+    supported = "\n".join(
+        f"| {one.architecture.name} | {one.architecture.model_type} | {one.fold_obstacle or 'yes'} "
+        f"| {_short(one.identify_refusal, one) or 'yes'} |"
+        for one in by_status["supported"]
+    )
+    return _PAGE.format(
+        made_with=_MADE_WITH.format(version=transformers.__version__),
+        counts=counts,
+        total=len(outcomes),
+        supported_number=len(by_status["supported"]),
+        supported=supported,
+        refused=_grouped(by_status["refused"]),
+        not_run=_grouped(by_status["not run"]),
+        not_built=_grouped(by_status["not built"]),
+    )
+
+
+def made_with_installed(page: str) -> bool:
+    """Whether a page was made with the installed version of transformers."""
+    return _MADE_WITH.format(version=transformers.__version__) in page
+
+
+def _grouped(outcomes: list[Outcome]) -> str:
+    """Architectures by reason, the most frequent first."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        by_reason[_short(outcome.reason, outcome)].append(outcome.architecture.name)
+    ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    return "\n".join(f"- **{reason}** ({len(names)}): {', '.join(names)}" for reason, names in ordered)
+
+
+def _short(reason: str | None, outcome: Outcome) -> str:
+    reason = (reason or "").replace(f"{outcome.architecture.name} ", "", 1)
+    return reason.replace(f"(model_type {outcome.architecture.model_type}) ", "").replace("|", "\\|")
+
+
+_PAGE = """# Architectures
+
+{made_with} The page is the result of a test: each architecture of the
+mappings of transformers is built with random weights and a few dozen neurons from its configuration, and
+
+- **supported** means: `set`, `add` and `scale` by hook give the logits of a forward pass changed by hand below the
+  modules (tests/by_hand.py), for `scale` folding gives those of hooking, all neurons set to 0 leave nothing to the down
+  projection, and afterwards the model gives its own logits bit for bit;
+- **refused** means: one line says why, and nothing runs;
+- **not run**: what it needs is not a text alone, so that nothing was checked;
+- **not built**: transformers itself fails to build it from a small configuration here.
+
+| mapping | supported | refused | not run | not built |
+| --- | --- | --- | --- | --- |
+{counts}
+
+{total} architectures, {supported_number} supported. A model of other code than transformers' is found by the same structure.
+
+## What a layer is
+
+Layer k of a neuron file is the k-th feed-forward network in the order in which the language model runs them: in a decoder,
+that of its layer k; in an encoder-decoder with n encoder layers, 0 to n-1 are the encoder's, n and above the decoder's; in
+a hybrid where only some layers have one, the layers without are not counted. Of a multimodal model only the language
+model's networks are neurons; the towers that read images or sound are left alone.
+
+## Supported
+
+Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
+`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on the
+down projection are never folded, whatever the architecture.
+
+| architecture | model_type | fold | identify |
+| --- | --- | --- | --- |
+{supported}
+
+## Refused
+
+{refused}
+
+## Not run
+
+{not_run}
+
+## Not built
+
+{not_built}
+"""
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(render([examine(architecture) for architecture in architectures()]))

@@ -16,7 +16,8 @@ class FeedForward(NamedTuple):
     """The FFN of one layer."""
 
     layer: int
-    """From 0, in the order in which the language model runs its FFNs: an encoder's come before its decoder's."""
+    """From 0, in the order in which the language model runs its FFNs: an encoder's come before its decoder's, and
+    layers of a hybrid that have none do not count."""
     name: str
     """Path of its module in the model."""
     site: Site

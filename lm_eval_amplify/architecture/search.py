@@ -16,8 +16,8 @@ from lm_eval_amplify.architecture.sites import FactorOfProduct, InputOfDown, Out
 from lm_eval_amplify.errors import ArchitectureError
 
 _PLACE = re.compile(r"(?P<stack>.*?)\.?(?P<layer>\d+)(?:\.(?P<inside>.+))?")
+_MAY_BE_FFN = re.compile(r"(?:^|\.)(?:mlp|ffn|ff|feed_?forward|fc_?\d|dense_\w+|(?:gate|up|down|gate_up)_proj|w[123io])(?:\.|$)")
 _EXPERTS = re.compile(r"(?:^|\.)[^.]*expert[^.]*$")
-_EXPERT_FIELDS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 class _Found(NamedTuple):
@@ -31,11 +31,12 @@ def find_feed_forwards(model: nn.Module) -> list[FeedForward]:
     """Return the FFNs of a model's language model, in the order in which they run.
 
     Of a multimodal model it is the language model inside; of an encoder-decoder, the encoder's FFNs come before the
-    decoder's. Each layer of the model has exactly one, so a decoder's FFN k is that of its layer k.
+    decoder's. A layer has one FFN, so that a decoder's FFN k is that of its layer k; where only some layers of a
+    hybrid have one, it is that of the k-th of these.
 
     Raises:
-        ArchitectureError: There are none of a known form, or more than one in a layer, or in some layers only, or
-            they cannot be told apart; or the model is a mixture of experts.
+        ArchitectureError: There are none of a known form, or more than one in a layer, or what may be another
+            besides, or they cannot be told apart; or the model is a mixture of experts.
     """
     _refuse_experts(model)
     owners = Counter(id(child) for module in model.modules() for child in module._modules.values())  # noqa: SLF001  # named_children() counts a child once
@@ -93,7 +94,11 @@ def _in_layers(model: nn.Module, prefix: str, part: nn.Module) -> list[_Found]:
             continue
         full = ".".join(filter(None, (prefix, path)))
         place = _PLACE.fullmatch(path)
-        if place is None or int(place["layer"]) in found.get(place["stack"], {}):
+        if (
+            place is None
+            or int(place["layer"]) in found.get(place["stack"], {})
+            or not _is_alone(part, path, place["inside"] or "")
+        ):
             raise ArchitectureError(
                 f"{name} has a feed-forward network besides one in each layer ({full}), which is not supported"
             )
@@ -106,12 +111,22 @@ def _in_layers(model: nn.Module, prefix: str, part: nn.Module) -> list[_Found]:
     if not found:
         raise ArchitectureError(f"{name} ({_kind(model)}) has no feed-forward network of a known form")
     [(stack, layers)] = found.items()
-    number = len(part.get_submodule(stack)._modules)  # noqa: SLF001  # as above
-    if sorted(layers) != list(range(number)):
-        raise ArchitectureError(
-            f"{name} ({_kind(model)}) has feed-forward networks of a known form in {len(layers)} of its {number} layers"
-        )
+    for layer, module in part.get_submodule(stack).named_children():
+        if int(layer) not in layers and any(_MAY_BE_FFN.search(path) for path, _ in module.named_modules()):
+            raise ArchitectureError(
+                f"{name} ({_kind(model)}) has feed-forward networks of a known form in {len(layers)} of its layers, "
+                f"and what may be another in layer {layer}"
+            )
     return [layers[layer] for layer in sorted(layers)]
+
+
+def _is_alone(part: nn.Module, path: str, inside: str) -> bool:
+    """Whether a module inside a module of its layer has nothing but norms and dropouts beside it there."""
+    if "." not in inside:
+        return True
+    holder = part.get_submodule(path.rpartition(".")[0])
+    beside = [child for name, child in holder.named_children() if name != path.rpartition(".")[2]]
+    return all("Norm" in type(child).__name__ or isinstance(child, nn.Dropout) for child in beside)
 
 
 def _feed_forward(
@@ -148,10 +163,8 @@ def _site(found: _Found, owners: Counter[int], name: str) -> Site:
 
 
 def _refuse_experts(model: nn.Module) -> None:
-    config: Any = getattr(model, "config", None)
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    fields = any((getattr(text_config, field, None) or 0) > 1 for field in _EXPERT_FIELDS)
-    if fields or any(_EXPERTS.search(path) for path, _ in model.named_modules()):
+    # By what is there: dense models of a family of mixtures have the same configuration.
+    if any(_EXPERTS.search(path) for path, _ in model.named_modules()):
         raise ArchitectureError(f"{type(model).__name__} is a mixture of experts, which is not supported")
 
 
