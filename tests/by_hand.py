@@ -8,6 +8,7 @@ weight of ``down`` or of the projection that yields u.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -73,19 +74,20 @@ class _Mode(TorchFunctionMode):
         super().__init__()
         self.change = change
         self.seen: dict[int, torch.Tensor] = {}
-        self.down = {_storage(place.down): place for place in found if place.norm is None}
-        self.factors = {_storage(place.factor): place for place in found if place.factor is not None}
+        self.down = _by_weight([(place.down, place) for place in found if place.norm is None])
+        self.factors = _by_weight([(place.factor, place) for place in found if place.factor is not None])
 
     def __torch_function__(self, function, types, arguments=(), named=None):
         named = named or {}
         tensors = [value for value in arguments if isinstance(value, torch.Tensor)]
-        place = next((self.down[key] for key in map(_storage, tensors) if key in self.down), None)
+        # What takes only the weight, as its transposition does, is no product.
+        weights = [_storage(value) for value in tensors] if len(tensors) > 1 else []
+        place = next((next(self.down[key]) for key in weights if key in self.down), None)
         if place is not None:
             arguments = [self._changed(place, value) for value in arguments]
         result = function(*arguments, **named)
-        place = next((self.factors[key] for key in map(_storage, tensors) if key in self.factors), None)
-        # What takes only the weight, as its transposition does, yields no factor.
-        if place is not None and len(tensors) > 1:
+        place = next((next(self.factors[key]) for key in weights if key in self.factors), None)
+        if place is not None:
             self.seen[place.layer] = result.chunk(2, -1)[1] if place.is_fused else result
         return result
 
@@ -106,3 +108,11 @@ def _storage(tensor: torch.Tensor) -> int:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return 0  # has none, and is no weight
     return tensor.untyped_storage().data_ptr()
+
+
+def _by_weight(found: list[tuple[torch.Tensor, Place]]) -> dict[int, Iterator[Place]]:
+    """The places of each weight in turn, again and again: layers that share one use it one after the other."""
+    places: dict[int, list[Place]] = {}
+    for weight, place in found:
+        places.setdefault(_storage(weight), []).append(place)
+    return {key: itertools.cycle(own) for key, own in places.items()}

@@ -92,7 +92,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "youtu": {"num_key_value_heads": 4},
     "zamba": {"layers_block_type": ["hybrid", "mamba", "hybrid"], "num_hidden_layers": 3,
-              "attention_hidden_size": 64, "attention_head_dim": 16},
+              "attention_hidden_size": 64, "attention_head_dim": 16, "initializer_range": 0.2},
     "zamba2": {"layers_block_type": ["hybrid", "mamba", "hybrid"], "num_hidden_layers": 3},
 }  # fmt: skip
 

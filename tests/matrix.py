@@ -47,7 +47,7 @@ def examine(architecture: Architecture) -> Outcome:
     try:
         model = build(architecture)
     except Exception as error:  # noqa: BLE001  # whatever transformers raises is the answer
-        return Outcome(architecture, "not built", _first_line(error))
+        return Outcome(architecture, "not built", _said(error))
     try:
         blocks = find_feed_forwards(model)
     except ArchitectureError as error:
@@ -56,7 +56,7 @@ def examine(architecture: Architecture) -> Outcome:
     try:
         plain = logits(model)
     except Exception as error:  # noqa: BLE001  # the same
-        return Outcome(architecture, "not run", _first_line(error))
+        return Outcome(architecture, "not run", _said(error))
     check(model, blocks, plain)
     return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), check_identification(model, blocks))
 
@@ -88,35 +88,43 @@ def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
     assert torch.equal(logits(model), plain), "something is left behind"
 
 
+# Rows of two lengths, one padded, with positions that do not count.
+TEXTS = np.where(np.arange(5) < [[5], [3]], IDS, 38)
+IS_COUNTED = np.array([[True] * 5, [False, True, True, False, False]])
+
+
 def check_identification(model: nn.Module, blocks: list) -> str | None:
     """Counts of positive activations are those of each row by itself; or the reason why they are refused."""
     try:
-        network = Network(model)
+        counted = counts(model, blocks)
     except ArchitectureError as error:
         return str(error)
-    is_counted = np.array([[True] * 5, [False, True, True, False, False]])
-    counts = {block.layer: torch.zeros(block.d_ff) for block in blocks}
-    looks = {
-        layer: lambda activation, counted, layer=layer: counts[layer].add_((activation[counted] > 0).sum(0))
-        for layer in counts
-    }
-    ids = IDS.copy()
-    ids[1, 3:] = 38
-    with network.looking(looks):
-        network.run(Batch(ids=ids, is_counted=is_counted, document=np.arange(2)))
     expected = {block.layer: torch.zeros(block.d_ff) for block in blocks}
-    for row in range(2):
-        counted = torch.from_numpy(is_counted[row, :3] if row else is_counted[row])
+    for row, length in enumerate((5, 3)):
+        is_counted = torch.from_numpy(IS_COUNTED[row, :length])
 
-        def see(layer, hidden, factor, counted=counted):
-            expected[layer] += (hidden * factor > 0).reshape(len(counted), -1)[counted].sum(0)
+        def see(layer, hidden, factor, is_counted=is_counted):
+            expected[layer] += (hidden * factor > 0).reshape(len(is_counted), -1)[is_counted].sum(0)
             return hidden
 
         with by_hand.changed(by_hand.places(model, blocks), see):
-            logits(model, torch.from_numpy(ids[row : row + 1, : len(counted)]))
-    for layer in counts:
-        assert torch.equal(counts[layer], expected[layer]), f"identification miscounts layer {layer}"
+            logits(model, torch.from_numpy(TEXTS[row : row + 1, :length]))
+    for layer, own in counted.items():
+        assert torch.equal(own, expected[layer]), f"identification miscounts layer {layer}"
     return None
+
+
+def counts(model: nn.Module, blocks: list) -> dict[int, torch.Tensor]:
+    """How often each neuron of each layer is active in the counted positions of ``TEXTS``, as identification sees it."""
+    network = Network(model)
+    found = {block.layer: torch.zeros(block.d_ff) for block in blocks}
+    looks = {
+        layer: lambda activation, counted, layer=layer: found[layer].add_((activation[counted] > 0).sum(0))
+        for layer in found
+    }
+    with network.looking(looks):
+        network.run(Batch(TEXTS, IS_COUNTED, np.arange(2)))
+    return found
 
 
 def definition(own: LanguageNeurons, operation: str, factor: float):
@@ -171,14 +179,15 @@ def _enlarge(model: nn.Module, blocks: list) -> None:
     for block in blocks:
         for name, parameter in model.get_submodule(block.name).named_parameters():
             if parameter.dim() == 2 and "att" not in name:
-                parameter.normal_(0, 0.2, generator=generator)
+                parameter.normal_(0, 0.4, generator=generator)
     head = model.get_output_embeddings()
     if isinstance(head, nn.Linear) and not head.weight.any():
         head.weight.normal_(0, 0.2, generator=generator)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".strip(": ")
+def _said(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:160]}{'...' if len(said) > 160 else ''}"
 
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "architectures.md"
@@ -233,6 +242,7 @@ def _grouped(outcomes: list[Outcome]) -> str:
 
 def _short(reason: str | None, outcome: Outcome) -> str:
     reason = (reason or "").replace(f"{outcome.architecture.name} ", "", 1)
+    reason = reason.partition("; docs/")[0]
     return reason.replace(f"(model_type {outcome.architecture.model_type}) ", "").replace("|", "\\|")
 
 

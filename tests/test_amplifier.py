@@ -193,10 +193,10 @@ def test_every_row_and_position_is_amplified_and_no_other_neuron(family):
     seen = []
     own = content.neurons["ind_Latn"]
     chosen = torch.from_numpy(own.index[own.layer == 0]).long()
-    handle = block.activation.register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
+    handle = block.site.activation.register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
     with amplifier.amplified("ind_Latn"):
         # Registered after the intervention's hook, so it sees what the model goes on with.
-        after = block.activation.register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
+        after = block.site.activation.register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
         logits(model)
         after.remove()
     handle.remove()

@@ -26,9 +26,9 @@ def fold_obstacle(block: FeedForward) -> str | None:
     if block.unfoldable is not None:
         return block.unfoldable
     down = block.down
-    kind = type(down)
-    if f"{kind.__module__}.{kind.__qualname__}" not in _MATRIX_PRODUCTS:
-        return f"its down projection is a {kind.__name__}, not a plain linear layer"
+    kind = f"{type(down).__module__}.{type(down).__qualname__}"
+    if kind not in _MATRIX_PRODUCTS:
+        return f"its down projection is a {kind}, not a plain linear layer"
     weight = down.weight
     # Accelerate's hook stays on a module that is merely placed on a device; only one that loads weights is in the way.
     if not isinstance(weight, torch.Tensor) or weight.is_meta or _offloads(getattr(down, "_hf_hook", None)):

@@ -109,7 +109,10 @@ def _in_layers(model: nn.Module, prefix: str, part: nn.Module) -> list[_Found]:
             "which is not supported"
         )
     if not found:
-        raise ArchitectureError(f"{name} ({_kind(model)}) has no feed-forward network of a known form")
+        raise ArchitectureError(
+            f"{name} ({_kind(model)}) has no feed-forward network of a known form; "
+            "docs/architectures.md of the project lists what is supported"
+        )
     [(stack, layers)] = found.items()
     for layer, module in part.get_submodule(stack).named_children():
         if int(layer) not in layers and any(_MAY_BE_FFN.search(path) for path, _ in module.named_modules()):
@@ -121,12 +124,17 @@ def _in_layers(model: nn.Module, prefix: str, part: nn.Module) -> list[_Found]:
 
 
 def _is_alone(part: nn.Module, path: str, inside: str) -> bool:
-    """Whether a module inside a module of its layer has nothing but norms and dropouts beside it there."""
+    """Whether a module inside a module of its layer has nothing beside it there that chooses or adds to what it does."""
     if "." not in inside:
         return True
     holder = part.get_submodule(path.rpartition(".")[0])
-    beside = [child for name, child in holder.named_children() if name != path.rpartition(".")[2]]
-    return all("Norm" in type(child).__name__ or isinstance(child, nn.Dropout) for child in beside)
+    return all(
+        child is part.get_submodule(path)
+        or isinstance(child, nn.Dropout)
+        or "Norm" in type(child).__name__
+        or "attn" in name
+        for name, child in holder.named_children()
+    )
 
 
 def _feed_forward(

@@ -26,8 +26,7 @@ class Network:
         model: A decoder-only Hugging Face model, on whatever devices; put into evaluation mode while it runs.
 
     Raises:
-        ArchitectureError: The model is not supported, or its layers differ in d_ff, or it is one whose activations
-            cannot be counted token by token: an encoder-decoder, or no decoder in how it runs.
+        ArchitectureError: The model is not supported, or an encoder-decoder, or its layers differ in d_ff.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -44,7 +43,11 @@ class Network:
         self._decoder: nn.Module = getattr(model, "base_model", model)
         self._device = _input_device(model)
         self._is_counted = torch.empty(0, dtype=torch.bool)
-        self._refuse_what_cannot_be_counted(model)
+        self._is_tried_out = False
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise ArchitectureError(
+                f"{self.architecture} is an encoder-decoder: neurons are identified in decoders only"
+            )
 
     @property
     def num_layers(self) -> int:
@@ -60,7 +63,19 @@ class Network:
 
     @contextmanager
     def looking(self, looks: Mapping[int, Look]) -> Iterator[None]:
-        """Show the activations of some layers, by number, to a function each, inside the ``with`` block."""
+        """Show the activations of some layers, by number, to a function each, inside the ``with`` block.
+
+        Raises:
+            ArchitectureError: At the first use, if the model's activations cannot be counted token by token, because
+                a network does not run once over each, or its activations depend on later tokens.
+        """
+        if not self._is_tried_out:
+            self._try_out()
+        with self._hooked(looks):
+            yield
+
+    @contextmanager
+    def _hooked(self, looks: Mapping[int, Look]) -> Iterator[None]:
         with ExitStack() as undo:
             for module in self._model.modules():
                 if module.training:
@@ -110,35 +125,33 @@ class Network:
 
             return look
 
-        with self.looking({block.layer: look_at(block.layer) for block in self.blocks}):
+        with self._hooked({block.layer: look_at(block.layer) for block in self.blocks}):
             self._forward(batch)
         return min(found, default=None)
 
-    def _refuse_what_cannot_be_counted(self, model: nn.Module) -> None:
-        """Run two texts that differ in their last token, and see what the layers show of them."""
-        name = self.architecture
-        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-            raise ArchitectureError(f"{name} is an encoder-decoder: neurons are identified in decoders only")
-        middle = _vocabulary(model) // 2  # where no special token is
+    def _try_out(self) -> None:
+        """Run two texts that differ in their last token once, and refuse a model whose layers show more than that."""
+        middle = _vocabulary(self._model) // 2  # where no special token is
         ids = middle + np.array([[0, 1, 2], [0, 1, 3]])
         seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(self.num_layers)}
-        with self.looking({layer: lambda shown, _, layer=layer: seen[layer].append(shown) for layer in seen}):
+        with self._hooked({layer: lambda shown, _, layer=layer: seen[layer].append(shown) for layer in seen}):
             self._forward(Batch(ids, np.ones_like(ids, dtype=bool), np.arange(len(ids))))
         for layer, shown in seen.items():
             if [len(activation) for activation in shown] != [ids.size]:
                 rows = ", ".join(str(len(activation)) for activation in shown) or "none"
                 raise ArchitectureError(
-                    f"{name} does not run the feed-forward network of layer {layer} once over every token (rows of "
-                    f"its runs: {rows}; tokens: {ids.size}): its neurons cannot be identified"
+                    f"{self.architecture} does not run the feed-forward network of layer {layer} once over every token "
+                    f"(rows of its runs: {rows}; tokens: {ids.size}): its neurons cannot be identified"
                 )
             one, other = shown[0].view(*ids.shape, -1)[:, :-1].float()
             # Rounding may differ between rows of a batch; what a later token does is far larger.
             tolerance = 8 * torch.finfo(shown[0].dtype).eps * one.abs().max()
             if ((one - other).abs() > tolerance).any():
                 raise ArchitectureError(
-                    f"{name} lets a token's activations depend on later ones, or has them in another order than "
-                    "[batch, pos]: its neurons cannot be identified"
+                    f"{self.architecture} lets a token's activations depend on later ones, or has them in another "
+                    "order than [batch, pos]: its neurons cannot be identified"
                 )
+        self._is_tried_out = True
 
     def _show(self, look: Look) -> Change:
         def show(activation: torch.Tensor, _may_write: bool) -> None:
@@ -150,7 +163,9 @@ class Network:
 def _input_device(model: nn.Module) -> torch.device:
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     weight = getattr(embeddings, "weight", None)
-    return weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
+    device = weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
+    # Where weights are offloaded, accelerate brings inputs to the module's device.
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _vocabulary(model: nn.Module) -> int:
