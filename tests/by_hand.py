@@ -52,7 +52,9 @@ def places(model: nn.Module, blocks: list) -> list[Place]:
             factor = "fc1"  # Moshi
         norm = next((names[name] for name in NORMS if name in names), None)
         weight = names[factor].weight if factor else None
-        found.append(Place(block.layer, block.down.weight, block.d_ff, weight, FACTORS.get(factor, factor is not None), norm))
+        found.append(
+            Place(block.layer, block.down.weight, block.d_ff, weight, FACTORS.get(factor, factor is not None), norm)
+        )
     return found
 
 

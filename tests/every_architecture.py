@@ -34,6 +34,7 @@ _SIZES = (
     (r"hidden_size|d_model|n_embd|\w*_hidden_size|\w*embed_dim|embedding_size|emb_dim|\w*_?dim", 32),
 )
 
+_FULL = {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 
 # What the rules do not get right.
@@ -41,8 +42,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "blt": {"encoder_hash_byte_group_vocab": VOCABULARY},
     "chameleon": {"vocabulary_map": {"<image>": 5}},
-    "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+    "cohere_compass": {"text_config": _FULL},
+    "cohere_compass_text": _FULL,
     "cosmos3_edge": {"text_config": _ROPE},
     "ctrl": {"dff": D_FF},
     "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2}},

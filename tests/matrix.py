@@ -84,7 +84,8 @@ def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
         by_hand.changed(found, lambda _layer, hidden, _factor: gone.append(hidden) or hidden),
     ):
         logits(model)
-    assert len(gone) >= 1 and all(not hidden.any() for hidden in gone), "neurons set to 0 still reach a down projection"
+    assert gone
+    assert not any(hidden.any() for hidden in gone), "neurons set to 0 still reach a down projection"
     assert torch.equal(logits(model), plain), "something is left behind"
 
 
@@ -115,7 +116,7 @@ def check_identification(model: nn.Module, blocks: list) -> str | None:
 
 
 def counts(model: nn.Module, blocks: list) -> dict[int, torch.Tensor]:
-    """How often each neuron of each layer is active in the counted positions of ``TEXTS``, as identification sees it."""
+    """How often each neuron of each layer is active in the counted positions, as identification sees it."""
     network = Network(model)
     found = {block.layer: torch.zeros(block.d_ff) for block in blocks}
     looks = {
@@ -262,20 +263,21 @@ mappings of transformers is built with random weights and a few dozen neurons fr
 | --- | --- | --- | --- | --- |
 {counts}
 
-{total} architectures, {supported_number} supported. A model of other code than transformers' is found by the same structure.
+{total} architectures, {supported_number} supported. Models of other code than transformers' are known by the same
+structure.
 
 ## What a layer is
 
-Layer k of a neuron file is the k-th feed-forward network in the order in which the language model runs them: in a decoder,
-that of its layer k; in an encoder-decoder with n encoder layers, 0 to n-1 are the encoder's, n and above the decoder's; in
-a hybrid where only some layers have one, the layers without are not counted. Of a multimodal model only the language
-model's networks are neurons; the towers that read images or sound are left alone.
+Layer k of a neuron file is the k-th feed-forward network in the order in which the language model runs them: in a
+decoder, that of its layer k; in an encoder-decoder with n encoder layers, 0 to n-1 are the encoder's, n and above the
+decoder's; in a hybrid where only some layers have one, the layers without are not counted. Of a multimodal model only
+the language model has neurons; the towers that read images or sound are left alone.
 
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on the
-down projection are never folded, whatever the architecture.
+`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on
+the down projection are never folded, whatever the architecture.
 
 | architecture | model_type | fold | identify |
 | --- | --- | --- | --- |

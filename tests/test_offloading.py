@@ -14,7 +14,13 @@ from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.intervention import Intervention
 
 INTERVENTIONS = [Intervention("set", 1.5, "max"), Intervention("add", -0.75, "max"), Intervention("scale", 2.5)]
-PARTS = ("model.embed_tokens", *(f"model.layers.{k}" for k in range(tiny.LAYERS)), "model.norm", "model.rotary_emb", "lm_head")
+PARTS = (
+    "model.embed_tokens",
+    *(f"model.layers.{k}" for k in range(tiny.LAYERS)),
+    "model.norm",
+    "model.rotary_emb",
+    "lm_head",
+)
 
 
 def to_cpu(model, folder):
@@ -84,4 +90,6 @@ def test_neurons_are_identified_in_an_offloaded_model(tmp_path):
     model = tiny.model("llama")
     blocks = Network(model).blocks
     expected = matrix.counts(model, blocks)
-    assert all(torch.equal(one, expected[layer]) for layer, one in matrix.counts(to_disk(model, tmp_path), blocks).items())
+    assert all(
+        torch.equal(one, expected[layer]) for layer, one in matrix.counts(to_disk(model, tmp_path), blocks).items()
+    )

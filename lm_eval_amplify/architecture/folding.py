@@ -36,7 +36,7 @@ def fold_obstacle(block: FeedForward) -> str | None:
     if type(weight) is not nn.Parameter or not weight.is_floating_point():
         return f"its down projection's weight is a {type(weight).__name__} of {weight.dtype}, not a plain parameter"
     width = weight.shape[0 if isinstance(down, Conv1D) else -1]
-    if weight.dim() != 2 or width != block.d_ff:  # noqa: PLR2004  # a matrix
+    if weight.dim() != 2 or width != block.d_ff:  # a matrix
         return f"its down projection's weight is not whole here: shape {tuple(weight.shape)} for d_ff={block.d_ff}"
     if down._forward_hooks or down._forward_pre_hooks or ("forward" in vars(down) and not hasattr(down, "_hf_hook")):  # noqa: SLF001  # torch has no public way to ask
         return "its down projection's forward is changed by a hook"

@@ -82,7 +82,7 @@ _PLAIN = (
 def form_of(module: nn.Module) -> Form | None:
     """Return the form that a module's children have, or None."""
     children = module._modules  # noqa: SLF001  # named_children() leaves out a child that another name has, too
-    if len(children) < 2:  # noqa: PLR2004  # no form has fewer
+    if len(children) < 2:  # no form has fewer
         return None
     return next((form for form in (*_GATED, *_PLAIN) if _is(module, children, form)), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -16,7 +16,9 @@ from lm_eval_amplify.architecture.sites import FactorOfProduct, InputOfDown, Out
 from lm_eval_amplify.errors import ArchitectureError
 
 _PLACE = re.compile(r"(?P<stack>.*?)\.?(?P<layer>\d+)(?:\.(?P<inside>.+))?")
-_MAY_BE_FFN = re.compile(r"(?:^|\.)(?:mlp|ffn|ff|feed_?forward|fc_?\d|dense_\w+|(?:gate|up|down|gate_up)_proj|w[123io])(?:\.|$)")
+_MAY_BE_FFN = re.compile(
+    r"(?:^|\.)(?:mlp|ffn|ff|feed_?forward|fc_?\d|dense_\w+|(?:gate|up|down|gate_up)_proj|w[123io])(?:\.|$)"
+)
 _EXPERTS = re.compile(r"(?:^|\.)[^.]*expert[^.]*$")
 
 
@@ -52,8 +54,8 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The parts of the language model with their paths: the encoder, if there is one, and the decoder."""
     name = type(model).__name__
     parts = [_decoder(model)]
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        encoder: nn.Module = model.get_encoder()  # type: ignore[operator]  # every encoder-decoder has it
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+        encoder: nn.Module = model.get_encoder()  # type: ignore[operator]  # a module's attribute
         if not _reads_text(encoder):
             raise ArchitectureError(f"{name} has an encoder of {encoder.main_input_name}, which is not supported")
         while any(module is encoder for module in parts[0].modules()) and _decoder(parts[0]) is not parts[0]:
@@ -67,7 +69,7 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _decoder(model: nn.Module) -> nn.Module:
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]  # a module's attribute
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]  # the same
     # ModernBERT calls its LM head so.
     return model if next(decoder.children(), None) is None else decoder
 
@@ -124,7 +126,7 @@ def _in_layers(model: nn.Module, prefix: str, part: nn.Module) -> list[_Found]:
 
 
 def _is_alone(part: nn.Module, path: str, inside: str) -> bool:
-    """Whether a module inside a module of its layer has nothing beside it there that chooses or adds to what it does."""
+    """Whether an FFN inside a module of its layer has nothing beside it there that might choose it or add to it."""
     if "." not in inside:
         return True
     holder = part.get_submodule(path.rpartition(".")[0])
@@ -148,7 +150,7 @@ def _feed_forward(
     unfoldable = None
     if form.between is not None:
         unfoldable = f"{form.between} lies between its activation and its down projection"
-    elif weights[id(getattr(down, "weight", None))] > 1:
+    elif isinstance(down.weight, nn.Parameter) and weights[id(down.weight)] > 1:
         unfoldable = "its down projection shares its weight"
     return FeedForward(number, found.path, _site(found, owners, name), down, _width(down, found.path), unfoldable)
 

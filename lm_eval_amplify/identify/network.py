@@ -134,7 +134,11 @@ class Network:
         middle = _vocabulary(self._model) // 2  # where no special token is
         ids = middle + np.array([[0, 1, 2], [0, 1, 3]])
         seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(self.num_layers)}
-        with self._hooked({layer: lambda shown, _, layer=layer: seen[layer].append(shown) for layer in seen}):
+
+        def keep(layer: int) -> Look:
+            return lambda activation, _is_counted: seen[layer].append(activation)
+
+        with self._hooked({layer: keep(layer) for layer in seen}):
             self._forward(Batch(ids, np.ones_like(ids, dtype=bool), np.arange(len(ids))))
         for layer, shown in seen.items():
             if [len(activation) for activation in shown] != [ids.size]:
