@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import by_hand
 import matrix
 import peft
 import pytest
 import tiny
 import torch
 import transformers
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 from torch import nn
 
 from lm_eval_amplify.amplifier import Amplifier
@@ -16,6 +19,7 @@ from lm_eval_amplify.architecture.sites import InputOfDown, OutputOfActivation
 from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.intervention import Intervention
+from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 SMALL = {
     "vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -231,3 +235,29 @@ def test_an_adapter_on_the_down_projection_is_hooked(target, mode):
     merged = adapted.merge_and_unload()
     with Amplifier(merged, content, Intervention("scale", 2), mode="fold").amplified("ind_Latn"):
         assert matrix.close(amplified, matrix.logits(merged), 2e-5)
+
+
+def test_the_harness_amplifies_encoder_decoders():
+    tokenizer = tiny.tokenizer()
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_ff=48, d_kv=8, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=1, pad_token_id=1, eos_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    blocks = find_feed_forwards(model)
+    content = matrix.neurons(blocks)
+    requests = [
+        Instance("loglikelihood", {}, ("Pria itu membuka", continuation), 0, ("t", 0, 1))
+        for continuation in (" keran", " kraani, seetõttu")
+    ]
+    shared = {"tokenizer": tokenizer, "backend": "seq2seq", "device": "cpu"}
+    plain = HFLM(model, **shared)
+    by_definition = matrix.definition(content.neurons["ind_Latn"], "set", 2.0)
+    with by_hand.changed(by_hand.places(model, blocks), by_definition):
+        expected = [value for value, _ in plain.loglikelihood(requests, disable_tqdm=True)]
+    lm = AmplifiedHFLM(model, neurons=content, language="ind_Latn", factor=2.0, **shared)
+    found = [value for value, _ in lm.loglikelihood(requests, disable_tqdm=True)]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert found != pytest.approx([value for value, _ in plain.loglikelihood(requests, disable_tqdm=True)], abs=1e-2)

@@ -7,11 +7,13 @@ import matrix
 import pytest
 import tiny
 import torch
+from lm_eval.api.instance import Instance
 
 from lm_eval_amplify.amplifier import Amplifier
 from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.intervention import Intervention
+from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 INTERVENTIONS = [Intervention("set", 1.5, "max"), Intervention("add", -0.75, "max"), Intervention("scale", 2.5)]
 PARTS = (
@@ -93,3 +95,29 @@ def test_neurons_are_identified_in_an_offloaded_model(tmp_path):
     assert all(
         torch.equal(one, expected[layer]) for layer, one in matrix.counts(to_disk(model, tmp_path), blocks).items()
     )
+
+
+def harness_model(folder, offload_folder, **arguments):
+    places = dict.fromkeys(PARTS, "cpu") | {f"model.layers.{tiny.LAYERS - 1}": "disk"}
+    return AmplifiedHFLM(
+        str(folder), parallelize=True, device_map=places, offload_folder=str(offload_folder), device="cpu",
+        neurons=tiny.neurons("llama"), language="ind_Latn", **arguments,
+    )  # fmt: skip
+
+
+def test_the_harness_runs_an_offloaded_model_as_one_in_memory(saved, tmp_path):
+    requests = [
+        Instance("loglikelihood", {}, ("Pria itu membuka", continuation), 0, ("t", 0, 1))
+        for continuation in (" keran", " kraani, seetõttu")
+    ]
+    lm = harness_model(saved("llama"), tmp_path, operation="set", factor=2.0)
+    assert any(parameter.is_meta for parameter in lm.model.parameters())
+    in_memory = AmplifiedHFLM(
+        str(saved("llama")), device="cpu", neurons=tiny.neurons("llama"), language="ind_Latn", factor=2.0
+    )
+    assert lm.loglikelihood(requests, disable_tqdm=True) == in_memory.loglikelihood(requests, disable_tqdm=True)
+
+
+def test_the_harness_is_told_that_an_offloaded_model_cannot_be_folded(saved, tmp_path):
+    with pytest.raises(ArchitectureError, match=r"cannot be folded: .*weight is offloaded; use mode=hook"):
+        harness_model(saved("llama"), tmp_path, operation="scale", factor=2.0, mode="fold")
