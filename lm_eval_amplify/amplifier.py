@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
 
-from lm_eval_amplify.architecture import FeedForward, column, find_feed_forwards, fold_obstacle
+from lm_eval_amplify.architecture import FeedForward, dimension_of_neurons, find_feed_forwards, fold_obstacle
 from lm_eval_amplify.errors import ArchitectureError, InterventionError, NeuronFileError, did_you_mean
 from lm_eval_amplify.intervention import Edit, Intervention, Operation, plan
 from lm_eval_amplify.neurons.file import NeuronFile
@@ -157,20 +157,21 @@ def _exact_type(dtype: torch.dtype) -> torch.dtype:
 def _fold(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:
     """Scale the down projection's columns in place; ``undo`` gets the copying back of the old ones."""
     weight: torch.Tensor = block.down.weight  # type: ignore[assignment]  # fold_obstacle saw to it
+    dimension = dimension_of_neurons(block.down)
     for edit in edits:
         index = edit.index.to(weight.device)
-        at = column(block.down, index)
         with torch.no_grad():
-            before = weight[at]
-            undo.callback(_restore, weight, at, before)
+            # Two to three times as fast as weight[:, index] and its assignment.
+            before = weight.index_select(dimension, index)
+            undo.callback(_restore, weight, dimension, index, before)
             factors = edit.value.to(weight.device, _exact_type(weight.dtype))
-            shaped = factors.unsqueeze(1) if len(at) == 1 else factors
-            weight[at] = (before.to(factors.dtype) * shaped).to(weight.dtype)
+            shaped = factors.unsqueeze(1) if dimension == 0 else factors
+            weight.index_copy_(dimension, index, (before.to(factors.dtype) * shaped).to(weight.dtype))
 
 
-def _restore(weight: torch.Tensor, at: tuple[Any, ...], before: torch.Tensor) -> None:
+def _restore(weight: torch.Tensor, dimension: int, index: torch.Tensor, before: torch.Tensor) -> None:
     with torch.no_grad():
-        weight[at] = before
+        weight.index_copy_(dimension, index, before)
 
 
 def _hook(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:

@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from lm_eval_amplify.amplifier import Amplifier
+from lm_eval_amplify.architecture import find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError, InterventionError, LanguageError, NeuronFileError
 from lm_eval_amplify.intervention import Intervention
 
@@ -283,6 +284,20 @@ def test_half_types_keep_their_type_and_the_factors_digits(dtype):
         assert torch.equal(weight[:, index], expected)
         assert logits(model).dtype == dtype
     assert_untouched(model, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("intervention", INTERVENTIONS[:3], ids=str)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_nothing_upcasts_silently(family, intervention, dtype):
+    model = tiny.model(family).to(dtype)
+    seen = []
+    for block in find_feed_forwards(model):
+        block.down.register_forward_hook(lambda _m, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    with Amplifier(model, tiny.neurons(family), intervention, mode="hook").amplified("ind_Latn"):
+        assert logits(model).dtype == dtype
+    assert seen == [(dtype, dtype)] * tiny.LAYERS
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU, torch.nn.Identity])

@@ -183,7 +183,7 @@ def parametrized() -> nn.Module:
 
 def sharded() -> nn.Module:
     linear = nn.Linear(4, 2)
-    linear.weight = nn.Parameter(torch.zeros(0))
+    linear.weight = nn.Parameter(torch.zeros(2, 2))
     return linear
 
 
@@ -200,7 +200,7 @@ def hooked() -> nn.Module:
         (meta, "is offloaded"),
         (integer, "of torch.int8, not a plain parameter"),
         (parametrized, "ParametrizedLinear, not a plain linear layer"),
-        (sharded, "is not whole here: shape (0,) for d_ff=4"),
+        (sharded, "is not whole here: shape (2, 2) for d_ff=4"),
         (hooked, "forward is changed by a hook"),
     ],
 )

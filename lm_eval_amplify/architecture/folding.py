@@ -35,17 +35,16 @@ def fold_obstacle(block: FeedForward) -> str | None:
         return "its down projection's weight is offloaded"
     if type(weight) is not nn.Parameter or not weight.is_floating_point():
         return f"its down projection's weight is a {type(weight).__name__} of {weight.dtype}, not a plain parameter"
-    width = weight.shape[0 if isinstance(down, Conv1D) else -1]
-    if weight.dim() != 2 or width != block.d_ff:  # a matrix
+    if weight.dim() != 2 or weight.shape[dimension_of_neurons(down)] != block.d_ff:  # a matrix
         return f"its down projection's weight is not whole here: shape {tuple(weight.shape)} for d_ff={block.d_ff}"
     if down._forward_hooks or down._forward_pre_hooks or ("forward" in vars(down) and not hasattr(down, "_hf_hook")):  # noqa: SLF001  # torch has no public way to ask
         return "its down projection's forward is changed by a hook"
     return None
 
 
-def column(down: nn.Module, index: torch.Tensor) -> tuple[torch.Tensor | slice, ...]:
-    """Return the subscript of ``down.weight`` that selects the columns multiplied by activations ``index``."""
-    return (index,) if isinstance(down, Conv1D) else (slice(None), index)
+def dimension_of_neurons(down: nn.Module) -> int:
+    """Return the dimension of ``down.weight`` along which index j is what activation j is multiplied by."""
+    return 0 if isinstance(down, Conv1D) else 1
 
 
 def _offloads(hook: object) -> bool:
