@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lm_eval_amplify.amplifier import Amplifier
-from lm_eval_amplify.architecture import column, find_feed_forwards
+from lm_eval_amplify.architecture import dimension_of_neurons, find_feed_forwards
 from lm_eval_amplify.intervention import plan
 
 PROBE_TOKENS = 32
@@ -73,5 +73,5 @@ def _zero_columns(down: nn.Module, index: torch.Tensor) -> int:
     plain = isinstance(down, nn.Linear | Conv1D) and isinstance(weight, torch.Tensor) and weight.is_floating_point()
     if not plain or weight.is_meta:
         return 0
-    columns = weight[column(down, index.to(weight.device))]
-    return int((columns == 0).all(dim=1 if isinstance(down, Conv1D) else 0).sum())
+    neurons = dimension_of_neurons(down)
+    return int((weight.index_select(neurons, index.to(weight.device)) == 0).all(dim=1 - neurons).sum())
