@@ -129,7 +129,7 @@ def _extend_tasks(manager: Any) -> None:
             )
 
         def _build_possible(self, members: Any, build: Any, name: str, registry: Any) -> list[Any]:
-            from lm_eval_amplify.tasks_support.mirror import mirrored_members
+            from lm_eval_amplify.data.mirror import mirrored_members
             from lm_eval_amplify.tasks_support.targets import members_with_targets
 
             members = mirrored_members(members, registry, self._meta.get("data_dir"), name)

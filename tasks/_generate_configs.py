@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lm_eval_amplify.data.sources import FLORES_PLUS, flores_plus_code
 from lm_eval_amplify.languages import PAPER_LANGUAGES, canonical_language
-from lm_eval_amplify.tasks_support.sources import FLORES_PLUS, flores_plus_code
 
 XCOPA = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 XWINOGRAD = ("en", "fr", "jp", "pt", "ru", "zh")

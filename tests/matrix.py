@@ -23,7 +23,6 @@ from lm_eval_amplify.amplifier import Amplifier
 from lm_eval_amplify.architecture import find_feed_forwards, fold_obstacle
 from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
-from lm_eval_amplify.identify.tokens import Batch
 from lm_eval_amplify.intervention import Intervention
 from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
 
@@ -120,11 +119,11 @@ def counts(model: nn.Module, blocks: list) -> dict[int, torch.Tensor]:
     network = Network(model)
     found = {block.layer: torch.zeros(block.d_ff) for block in blocks}
     looks = {
-        layer: lambda activation, counted, layer=layer: found[layer].add_((activation[counted] > 0).sum(0))
+        layer: lambda activation, counted, layer=layer: found[layer].add_((activation[counted.flatten()] > 0).sum(0))
         for layer in found
     }
     with network.looking(looks):
-        network.run(Batch(TEXTS, IS_COUNTED, np.arange(2)))
+        network.run(TEXTS, IS_COUNTED)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from texts import InMemory, sentences
 from tokenizers.processors import TemplateProcessing
 
 from lm_eval_amplify.errors import DataError
-from lm_eval_amplify.identify.corpus import TextFolder, open_corpus
-from lm_eval_amplify.identify.tokens import batches, special_tokens, tokenize
+from lm_eval_amplify.identify.corpus import open_corpus
+from lm_eval_amplify.identify.folders import TextFolder
+from lm_eval_amplify.identify.framing import framing_of, special_ids
+from lm_eval_amplify.identify.tokens import batches, tokenize
 
 TOKENIZER = tiny.tokenizer()
 END = 0
@@ -63,7 +66,7 @@ class TestTextFolder:
         with pytest.raises(DataError, match=r"cannot read .*ind_Latn\.txt\.gz"):
             list(TextFolder(str(tmp_path)).documents("ind_Latn"))
 
-    @pytest.mark.parametrize("address", ["flores", "text:", "txet:/tmp", "/tmp"])
+    @pytest.mark.parametrize("address", ["text", "text:", "flores:", "txet:/tmp", "/tmp"])
     def test_an_address_of_no_known_form_is_an_error(self, address: str) -> None:
         with pytest.raises(DataError, match="expected text:DIR"):
             open_corpus(address)
@@ -110,16 +113,15 @@ class TestSpecialTokens:
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single="<|end|> $A <|pad|>", special_tokens=[("<|end|>", 0), ("<|pad|>", 1)]
         )
-        special = special_tokens(tokenizer)
-        assert special.prefix == (0,)
-        assert special.ids == {0, 1}
+        assert framing_of(tokenizer, chat_template=False).prefix == (0,)
+        assert special_ids(tokenizer) == {0, 1}
 
     def test_the_unknown_token_is_text(self) -> None:
         tokenizer = tiny.tokenizer()
         tokenizer.add_special_tokens({"unk_token": "<|unk|>"})
-        assert tokenizer.convert_tokens_to_ids("<|unk|>") not in special_tokens(tokenizer).ids
+        assert tokenizer.convert_tokens_to_ids("<|unk|>") not in special_ids(tokenizer)
         tokenizer.add_special_tokens({"unk_token": "<|end|>"})
-        assert END in special_tokens(tokenizer).ids
+        assert END in special_ids(tokenizer)
 
 
 class TestBatches:
@@ -129,7 +131,7 @@ class TestBatches:
         self, max_length: int, batch_tokens: int, prefix: tuple[int, ...]
     ) -> None:
         text = tokenize(InMemory({"ind_Latn": sentences("ind_Latn")}), "ind_Latn", TOKENIZER, 140)
-        text = text.__class__(text.language, text.ids, text.starts, text.special._replace(prefix=prefix), 140)
+        text = replace(text, prefix=prefix)
         by_document: dict[int, list[int]] = {}
         for batch in batches(text, max_length=max_length, batch_tokens=batch_tokens):
             assert batch.ids.shape[1] <= max_length

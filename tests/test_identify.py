@@ -28,6 +28,8 @@ from lm_eval_amplify.neurons.serialize import to_bytes
 
 DOCUMENTS = {language: sentences(language) for language in LANGUAGES}
 BUDGET = 120
+QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
+STATISTICS = ("max", "mean", "median", "p10", "p90", "sentence_max", "sentence_median")
 
 
 def counts_of(model: torch.nn.Module, tokenizer: object, texts: Texts) -> Counts:
@@ -181,6 +183,7 @@ class TestStatistics:
             expected = {
                 "max": tokens.max(1),
                 "mean": tokens.mean(1),
+                **{name: np.quantile(tokens, share, axis=1) for name, share in QUANTILES.items()},
                 "sentence_max": means.max(0),
                 "sentence_median": np.median(means, axis=0),
             }
@@ -243,6 +246,7 @@ class TestIdentify:
             "tokens": BUDGET,
             "allow_short": False,
             "max_length": 64,
+            "chat_template": False,
             "dtype": "float32",
         }
 
@@ -254,7 +258,7 @@ class TestIdentify:
             last[stage] = (done, total)
 
         identify(llama, tiny.tokenizer(), Texts(InMemory(DOCUMENTS), BUDGET), method=Lape(0.5), report=report)
-        assert last == dict.fromkeys(("tokenizing", "counting", "statistics"), (4 * BUDGET, 4 * BUDGET))
+        assert last == dict.fromkeys(("tokenizing", "counts", "statistics"), (4 * BUDGET, 4 * BUDGET))
 
     def test_a_language_without_neurons_keeps_its_place_and_is_reported(
         self, llama: torch.nn.Module, caplog: pytest.LogCaptureFixture
@@ -265,7 +269,7 @@ class TestIdentify:
         assert len(found.languages) == 4
         assert none
         assert f"no neuron was chosen for {', '.join(none)}" in caplog.text
-        assert found.statistics == ("max", "mean", "sentence_max", "sentence_median")
+        assert found.statistics == STATISTICS
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lm_eval_amplify.architecture import Change, find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError, ModelError
-from lm_eval_amplify.identify.tokens import Batch
 
 Look: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
 """Gets a layer's activations ``[batch * pos, d_ff]``, which it must not change, and which rows count, bool
-``[batch * pos]``, on the same device."""
+``[batch, pos]``, on the same device."""
 
 
 class Network:
@@ -86,14 +86,18 @@ class Network:
                 block.hook(self._show(look), undo)
             yield
 
-    def run(self, batch: Batch) -> None:
+    def run(self, ids: NDArray[np.int64], is_counted: NDArray[np.bool_]) -> None:
         """Run the decoder over a batch; one synchronisation with the device, to see if there is a NaN.
+
+        Args:
+            ids: Tokens, ``[batch, pos]``.
+            is_counted: Which positions count, ``[batch, pos]``.
 
         Raises:
             ModelError: An activation is NaN (names the first layer with one), or memory does not suffice.
         """
-        if self._forward(batch):
-            layer = self._first_nan(batch)
+        if self._forward(ids, is_counted):
+            layer = self._first_nan(ids, is_counted)
             where = "behind the last layer's activations" if layer is None else f"in the activations of layer {layer}"
             raise ModelError(
                 f"{self.architecture} gives NaN {where}, computing in {self.dtype}: try --dtype float32, "
@@ -101,10 +105,10 @@ class Network:
             )
 
     @torch.inference_mode()
-    def _forward(self, batch: Batch) -> bool:
+    def _forward(self, token_ids: NDArray[np.int64], is_counted: NDArray[np.bool_]) -> bool:
         """Whether a counted position of the decoder's output is NaN, as it is if any activation there is."""
-        ids = torch.from_numpy(batch.ids).to(self._device)
-        self._is_counted = torch.from_numpy(batch.is_counted).flatten().to(self._device)
+        ids = torch.from_numpy(token_ids).to(self._device)
+        self._is_counted = torch.from_numpy(is_counted).to(self._device)
         try:
             output = self._decoder(input_ids=ids, use_cache=False)[0]
         except torch.OutOfMemoryError as error:
@@ -112,21 +116,21 @@ class Network:
                 f"{self.architecture}: a batch of {ids.shape[0]} x {ids.shape[1]} tokens does not fit in the "
                 "device's memory; lower --batch-size or --max-length"
             ) from error
-        is_nan = output.sum(-1, dtype=torch.float32).isnan().flatten()
+        is_nan = output.sum(-1, dtype=torch.float32).isnan()
         return bool((is_nan & self._is_counted.to(output.device)).any())
 
-    def _first_nan(self, batch: Batch) -> int | None:
+    def _first_nan(self, ids: NDArray[np.int64], is_counted: NDArray[np.bool_]) -> int | None:
         found: list[int] = []
 
         def look_at(layer: int) -> Look:
-            def look(activation: torch.Tensor, is_counted: torch.Tensor) -> None:
-                if (activation.isnan().any(-1) & is_counted).any():
+            def look(activation: torch.Tensor, counts: torch.Tensor) -> None:
+                if (activation.isnan().any(-1) & counts.flatten()).any():
                     found.append(layer)
 
             return look
 
         with self._hooked({block.layer: look_at(block.layer) for block in self.blocks}):
-            self._forward(batch)
+            self._forward(ids, is_counted)
         return min(found, default=None)
 
     def _try_out(self) -> None:
@@ -139,7 +143,7 @@ class Network:
             return lambda activation, _is_counted: seen[layer].append(activation)
 
         with self._hooked({layer: keep(layer) for layer in seen}):
-            self._forward(Batch(ids, np.ones_like(ids, dtype=bool), np.arange(len(ids))))
+            self._forward(ids, np.ones_like(ids, dtype=bool))
         for layer, shown in seen.items():
             if [len(activation) for activation in shown] != [ids.size]:
                 rows = ", ".join(str(len(activation)) for activation in shown) or "none"

@@ -13,10 +13,11 @@ from lm_eval_amplify.amplifier import check_shape
 from lm_eval_amplify.errors import IdentificationError, LanguageError
 from lm_eval_amplify.identify.activations import Activations, Report
 from lm_eval_amplify.identify.corpus import Corpus
+from lm_eval_amplify.identify.keeping import Keeping
 from lm_eval_amplify.identify.lape import Lape
 from lm_eval_amplify.identify.method import Method
 from lm_eval_amplify.identify.network import Network
-from lm_eval_amplify.identify.statistics import with_statistics
+from lm_eval_amplify.identify.statistics import STATISTICS, check_statistics, with_statistics
 from lm_eval_amplify.identify.tokens import tokenize
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.neurons.file import LanguageNeurons, Manifest, NeuronFile
@@ -37,6 +38,7 @@ class Texts:
         max_length: Most tokens in a row, or the model's positions if fewer; longer documents are cut into
             several rows.
         batch_size: Rows of full length in a forward pass.
+        chat_template: Put each text into the user's turn of the tokenizer's chat template.
 
     Raises:
         IdentificationError: On construction; names the parameter.
@@ -47,6 +49,7 @@ class Texts:
     allow_short: bool = False
     max_length: int = 512
     batch_size: int = 8
+    chat_template: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tokens", "max_length", "batch_size"):
@@ -73,7 +76,12 @@ class Texts:
         return replace(self, max_length=network.fitting_length(self.max_length))
 
     def activations_of(
-        self, network: Network, tokenizer: Any, languages: Sequence[str], report: Report | None
+        self,
+        network: Network,
+        tokenizer: Any,
+        languages: Sequence[str],
+        report: Report | None,
+        keeping: Keeping | None = None,
     ) -> Activations:
         """Tokenize the texts and return the model's activations on them, yet to be read.
 
@@ -82,15 +90,34 @@ class Texts:
         """
         texts = {}
         for done, language in enumerate(languages, start=1):
-            texts[language] = tokenize(self.corpus, language, tokenizer, self.tokens, allow_short=self.allow_short)
+            texts[language] = tokenize(
+                self.corpus,
+                language,
+                tokenizer,
+                self.tokens,
+                allow_short=self.allow_short,
+                chat_template=self.chat_template,
+            )
             if report is not None:
                 report("tokenizing", done * self.tokens, len(languages) * self.tokens)
-        return Activations(network, texts, max_length=self.max_length, batch_size=self.batch_size, report=report)
+        return Activations(
+            network,
+            texts,
+            max_length=self.max_length,
+            batch_size=self.batch_size,
+            report=report,
+            keeping=keeping,
+        )
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What a result depends on: not the batch size."""
-        return {"tokens": self.tokens, "allow_short": self.allow_short, "max_length": self.max_length}
+        return {
+            "tokens": self.tokens,
+            "allow_short": self.allow_short,
+            "max_length": self.max_length,
+            "chat_template": self.chat_template,
+        }
 
 
 def identify(
@@ -100,8 +127,10 @@ def identify(
     languages: Sequence[str] = (),
     *,
     method: Method | None = None,
+    statistics: Sequence[str] = STATISTICS,
     model_name: str | None = None,
     report: Report | None = None,
+    keeping: Keeping | None = None,
 ) -> NeuronFile:
     """Find the neurons of each language in a model, and their statistics.
 
@@ -111,19 +140,24 @@ def identify(
         texts: Which texts to read.
         languages: By any name; all of the corpus by default. Their order is the file's.
         method: How to choose; LAPE with the reference's rates by default.
+        statistics: Names of those to add; see :mod:`lm_eval_amplify.identify.statistics`.
         model_name: Name to record; by default the one that the model was loaded by.
         report: Told about progress.
+        keeping: Keeps what is found of each language, and has what an interrupted run found.
+
+    Processes that were started together each read a share of every text; all return the same.
 
     Raises:
         AmplifyError: The model, the texts or the languages do not do; what can be seen before the model runs
             is.
     """
     method = method or Lape()
+    names = check_statistics(statistics)
     codes = texts.resolve(languages)
     method.check(codes)
     network = Network(model)
     texts = texts.fitted_to(network)
-    activations = texts.activations_of(network, tokenizer, codes, report)
+    activations = texts.activations_of(network, tokenizer, codes, report, keeping)
     chosen = method.select(activations)
     _warn_of_none(chosen)
     name = model_name or _name_of(model)
@@ -140,11 +174,17 @@ def identify(
         package_version=package_version(),
         languages=codes,
     )
-    return _with_statistics(NeuronFile(manifest, chosen), activations, texts, name)
+    return _with_statistics(NeuronFile(manifest, chosen), activations, texts, name, names)
 
 
 def add_statistics(
-    neurons: NeuronFile, model: nn.Module, tokenizer: Any, texts: Texts, *, report: Report | None = None
+    neurons: NeuronFile,
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Texts,
+    *,
+    statistics: Sequence[str] = STATISTICS,
+    report: Report | None = None,
 ) -> NeuronFile:
     """Return a neuron file with statistics of its neurons' activations on texts in all its languages.
 
@@ -152,6 +192,7 @@ def add_statistics(
         NeuronFileError: The file is of a model of another shape.
         AmplifyError: The model, the texts or the languages do not do.
     """
+    names = check_statistics(statistics)
     texts.resolve(neurons.languages)
     network = Network(model)
     texts = texts.fitted_to(network)
@@ -160,7 +201,7 @@ def add_statistics(
     if recorded and name and recorded != name:
         _logger.warning("the neurons are of %s, their statistics of %s; both are recorded", recorded, name)
     activations = texts.activations_of(network, tokenizer, neurons.languages, report)
-    return _with_statistics(neurons, activations, texts, name)
+    return _with_statistics(neurons, activations, texts, name, names)
 
 
 def random_control(
@@ -186,7 +227,12 @@ def random_control(
     return add_statistics(drawn, model, tokenizer, texts, report=report)
 
 
-def _with_statistics(neurons: NeuronFile, activations: Activations, texts: Texts, model_name: str | None) -> NeuronFile:
+def _with_statistics(
+    neurons: NeuronFile, activations: Activations, texts: Texts, model_name: str | None, names: Sequence[str]
+) -> NeuronFile:
+    if not names:
+        return neurons
+    found = with_statistics(activations, neurons.neurons, names)
     origin = {
         "model": model_name,
         **texts.parameters,
@@ -194,9 +240,10 @@ def _with_statistics(neurons: NeuronFile, activations: Activations, texts: Texts
         "dtype": activations.network.dtype,
         "tokens": activations.tokens,
         "sentences": {language: text.documents for language, text in activations.texts.items()},
+        "rank_error": found.rank_error,
     }
     manifest = neurons.manifest.model_copy(update={"statistics_of": origin})
-    return NeuronFile(manifest, with_statistics(activations, neurons.neurons))
+    return NeuronFile(manifest, found.neurons)
 
 
 def _name_of(model: nn.Module) -> str | None:

@@ -6,33 +6,24 @@ unreadable or not UTF-8 is found out before the model runs for the first time.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_amplify.errors import DataError
 from lm_eval_amplify.identify.corpus import Corpus
+from lm_eval_amplify.identify.framing import Framing, framing_of
 
 _CHARACTERS_AT_ONCE = 1 << 20
 """Documents go to the tokenizer together up to this length: it uses its threads, and memory stays small."""
 
-
-class SpecialTokens(NamedTuple):
-    """The tokens that are no text: never counted."""
-
-    ids: frozenset[int]
-    prefix: tuple[int, ...]
-    """Those that the tokenizer puts before a text (BOS): the model sees them, as in its training. Those that
-    it puts behind a text are left off, since a decoder's activations do not depend on what follows."""
-
-    def among(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of some tokens are special, in the shape of ``ids``."""
-        return np.isin(ids, list(self.ids))
+_BATCHES_AT_ONCE = 16
+"""Rows of about equal length are put together within so many batches' tokens: memory does not grow with a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +32,20 @@ class TokenizedText:
 
     Attributes:
         language: FLORES-200 code.
-        ids: Token ids of all documents in a row, int32 ``[all tokens]``; on disk.
-        starts: Where each document begins, and the end, int64 ``[documents + 1]``.
-        special: The tokens that do not count: the prefix, which is not in ``ids``, and those that a text
-            itself holds.
+        ids: Token ids of all documents in a row, int32 ``[all tokens]``, on disk; a token that is read but does not
+            count, as a special one, is its complement ``~id``.
+        starts: Where each document begins, and the end, int64 ``[documents + 1]``, on disk.
+        prefix: The tokens before every row, which are not in ``ids`` and do not count.
         tokens: Number of tokens that count.
+        digest: SHA-256 of all of these.
     """
 
     language: str
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
-    special: SpecialTokens
+    prefix: tuple[int, ...]
     tokens: int
+    digest: str = ""
 
     @property
     def documents(self) -> int:
@@ -69,21 +62,24 @@ class Batch(NamedTuple):
     """Which positions count: no prefix, padding or special token. ``[batch, pos]``"""
     document: NDArray[np.int64]
     """The document that each row is of, ``[batch]``."""
+    part_of: NDArray[np.int64]
+    """-1 for a row that is a whole document, else the number of the document among those of several rows that are
+    under way, ``[batch]``."""
+    under_way: int
+    """How many documents of several rows are under way."""
+    completes: bool
+    """Whether they are complete with this batch."""
 
 
-def special_tokens(tokenizer: Any) -> SpecialTokens:
-    """Return a tokenizer's special tokens; its unknown token is none of them, because it stands for text."""
-    named = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    unknown = named.pop("unk_token", None)
-    ids = set(tokenizer.all_special_ids)
-    ids |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if unknown is not None and unknown not in named.values():
-        ids.discard(tokenizer.convert_tokens_to_ids(unknown))
-    prefix = takewhile(ids.__contains__, tokenizer("a")["input_ids"])
-    return SpecialTokens(frozenset(ids), tuple(prefix))
-
-
-def tokenize(corpus: Corpus, language: str, tokenizer: Any, budget: int, *, allow_short: bool = False) -> TokenizedText:
+def tokenize(
+    corpus: Corpus,
+    language: str,
+    tokenizer: Any,
+    budget: int,
+    *,
+    allow_short: bool = False,
+    chat_template: bool = False,
+) -> TokenizedText:
     """Tokenize the first ``budget`` tokens of a language; the document that exceeds the budget is cut there.
 
     Args:
@@ -92,73 +88,99 @@ def tokenize(corpus: Corpus, language: str, tokenizer: Any, budget: int, *, allo
         tokenizer: A Hugging Face tokenizer.
         budget: Tokens to take, special tokens not among them.
         allow_short: Take what there is if it is less.
+        chat_template: Put each text into the user's turn; the template's tokens do not count.
 
     Raises:
-        DataError: The texts are missing, unreadable or too few, or the disk is full.
+        DataError: The texts are missing, unreadable or too few, the disk is full, or there is no chat template.
     """
-    special = special_tokens(tokenizer)
-    lengths: list[int] = []
-    tokens = 0
+    framing = framing_of(tokenizer, chat_template=chat_template)
+    digest = hashlib.sha256(repr(framing.prefix).encode())
+    tokens = end = 0
     try:
-        with tempfile.TemporaryFile(prefix="lm-eval-amplify-") as file:
-            for document in _token_ids(corpus.documents(language), tokenizer):
-                is_text = ~special.among(document)
-                within = np.flatnonzero(is_text.cumsum() == budget - tokens)
+        with _temporary() as ids_file, _temporary() as starts_file:
+            starts_file.write(np.int64(0).tobytes())
+            for document in _token_ids(corpus.documents(language), framing):
+                counts = document >= 0
+                within = np.flatnonzero(counts.cumsum() == budget - tokens)
                 kept = document[: within[0] + 1] if len(within) else document
-                tokens += int(is_text[: len(kept)].sum())
+                tokens += int(counts[: len(kept)].sum())
                 if len(kept):
-                    lengths.append(len(kept))
-                    file.write(kept.astype(np.int32).tobytes())
+                    end += len(kept)
+                    for file, values in ((ids_file, kept.astype(np.int32)), (starts_file, np.array([end], np.int64))):
+                        file.write(values.tobytes())
+                        digest.update(values.tobytes())
                 if tokens == budget:
                     break
             _check_budget(corpus, language, tokens, budget, allow_short)
-            file.flush()
-            # Unnamed on disk already; the mapping keeps the content until it is garbage.
-            ids = np.memmap(file, np.int32, "r")
+            ids, starts = _mapped(ids_file, np.int32), _mapped(starts_file, np.int64)
     except OSError as error:
         raise DataError(f"cannot keep the tokens of {language} in {tempfile.gettempdir()}: {error}") from error
-    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return TokenizedText(language, ids, starts, special, tokens)
+    return TokenizedText(language, ids, starts, framing.prefix, tokens, digest.hexdigest())
 
 
-def batches(text: TokenizedText, *, max_length: int, batch_tokens: int) -> Iterator[Batch]:
-    """Cut documents into windows and put windows of about equal length together, the longest first.
+def batches(
+    text: TokenizedText, *, max_length: int, batch_tokens: int, share: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Cut documents into windows and put windows of about equal length together, up to a budget of tokens.
 
-    Longest first, so that a batch that does not fit in memory shows at the start. Padding is on the right
-    whatever the tokenizer prefers: a decoder cannot see it from the left of it, so it needs no attention mask
-    and shifts no position.
+    Padding is on the right whatever the tokenizer prefers: a decoder cannot see it from the left of it, so it needs
+    no attention mask and shifts no position. Documents never share a row, so that a token's activation does not
+    depend on its document's neighbours.
 
     Args:
         text: The tokens.
         max_length: Most positions in a row, the prefix included; what is left of a longer document becomes a
             further row that begins with the prefix again.
         batch_tokens: Most positions in a batch, padding included.
+        share: Take the documents of part ``share[0]`` of ``share[1]`` parts of about equally many tokens.
     """
-    rows = _windows(text, max_length - len(text.special.prefix))
+    part, parts = share
+    bounds = np.searchsorted(text.starts[:-1], [len(text.ids) * n // parts for n in (part, part + 1)])
+    first, end = map(int, bounds)
+    while first < end:
+        most = text.starts[first] + _BATCHES_AT_ONCE * batch_tokens
+        behind = int(np.searchsorted(text.starts, most, side="right")) - 1
+        behind = min(max(behind, first + 1), end)
+        yield from _batches_of(text, first, behind, max_length, batch_tokens)
+        first = behind
+
+
+def _batches_of(text: TokenizedText, first: int, behind: int, max_length: int, batch_tokens: int) -> Iterator[Batch]:
+    """Batches of the documents from ``first`` on, the longest rows first."""
+    rows = _windows(text, first, behind, max_length - len(text.prefix))
+    windows = np.bincount(rows[:, 0] - first, minlength=behind - first)
+    number = np.where(windows > 1, np.cumsum(windows > 1) - 1, -1)
     start = 0
     while start < len(rows):
-        length = len(text.special.prefix) + rows[start, 2] - rows[start, 1]
-        number = max(1, batch_tokens // length)
-        yield _batch(text, rows[start : start + number], length)
-        start += number
+        length = len(text.prefix) + rows[start, 2] - rows[start, 1]
+        own = rows[start : start + max(1, batch_tokens // length)]
+        start += len(own)
+        ids, is_counted = _padded(text, own, length)
+        part_of = number[own[:, 0] - first]
+        yield Batch(ids, is_counted, own[:, 0], part_of, int(number.max()) + 1, start == len(rows))
 
 
-def _token_ids(documents: Iterator[str], tokenizer: Any) -> Iterator[NDArray[np.int64]]:
+def _token_ids(documents: Iterator[str], framing: Framing) -> Iterator[NDArray[np.int64]]:
     group: list[str] = []
     characters = 0
     for document in documents:
         group.append(document)
         characters += len(document)
         if characters >= _CHARACTERS_AT_ONCE:
-            yield from _encode(group, tokenizer)
+            yield from framing.encode(group)
             group, characters = [], 0
-    yield from _encode(group, tokenizer)
-
-
-def _encode(group: list[str], tokenizer: Any) -> Iterator[NDArray[np.int64]]:
     if group:
-        encoded = tokenizer(group, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        yield from (np.array(ids, np.int64) for ids in encoded["input_ids"])
+        yield from framing.encode(group)
+
+
+def _temporary() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="lm-eval-amplify-")
+
+
+def _mapped(file: IO[bytes], dtype: type) -> NDArray[Any]:
+    """The content, unnamed on disk already; the mapping keeps it until it is garbage."""
+    file.flush()
+    return np.memmap(file, dtype, "r")
 
 
 def _check_budget(corpus: Corpus, language: str, tokens: int, budget: int, allow_short: bool) -> None:
@@ -171,27 +193,29 @@ def _check_budget(corpus: Corpus, language: str, tokens: int, budget: int, allow
         )
 
 
-def _windows(text: TokenizedText, width: int) -> NDArray[np.int64]:
-    """(document, start, end) of each window, int64 ``[windows, 3]``, the longest first."""
-    lengths = np.diff(text.starts)
-    number = -(-lengths // width)
-    document = np.repeat(np.arange(text.documents), number)
-    within = np.arange(len(document)) - np.repeat(np.cumsum(number) - number, number)
-    start = text.starts[document] + within * width
-    end = np.minimum(start + width, text.starts[document + 1])
+def _windows(text: TokenizedText, first: int, behind: int, width: int) -> NDArray[np.int64]:
+    """(document, start, end) of each window of some documents, int64 ``[windows, 3]``, the longest first."""
+    starts = text.starts[first : behind + 1]
+    number = -(-np.diff(starts) // width)
+    own = np.repeat(np.arange(behind - first), number)
+    within = np.arange(len(own)) - np.repeat(np.cumsum(number) - number, number)
+    start = starts[own] + within * width
+    end = np.minimum(start + width, starts[own + 1])
     order = np.argsort(start - end, kind="stable")
-    return np.stack([document, start, end], axis=1)[order]
+    return np.stack([first + own, start, end], axis=1)[order]
 
 
-def _batch(text: TokenizedText, rows: NDArray[np.int64], length: int) -> Batch:
+def _padded(text: TokenizedText, rows: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     ids = np.empty((len(rows), length), np.int64)
     is_counted = np.zeros((len(rows), length), np.bool_)
-    begin = len(text.special.prefix)
-    ids[:, :begin] = text.special.prefix
+    begin = len(text.prefix)
+    ids[:, :begin] = text.prefix
     for row, (_, start, end) in enumerate(rows):
         behind = begin + end - start
-        ids[row, begin:behind] = text.ids[start:end]
-        is_counted[row, begin:behind] = True
+        own = text.ids[start:end]
+        counts = own >= 0
+        ids[row, begin:behind] = np.where(counts, own, ~own)
+        is_counted[row, begin:behind] = counts
         # Any token will do as padding; the window's last one is in the vocabulary for certain.
-        ids[row, behind:] = text.ids[end - 1]
-    return Batch(ids, is_counted & ~text.special.among(ids), rows[:, 0])
+        ids[row, behind:] = ids[row, behind - 1]
+    return ids, is_counted

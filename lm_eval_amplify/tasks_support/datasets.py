@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import datasets
 
-from lm_eval_amplify.tasks_support.checks import checked
-from lm_eval_amplify.tasks_support.files import read_rows
-from lm_eval_amplify.tasks_support.hub import read_hub
-from lm_eval_amplify.tasks_support.mirror import find_split, mirror_folder
-from lm_eval_amplify.tasks_support.sources import source_of
-
-_logger = logging.getLogger("lm_eval.amplify_data")  # below the harness's logger, whose level and format it shares
+from lm_eval_amplify.data.splits import load_splits
 
 
 def load_task_data(
@@ -41,37 +34,3 @@ def load_task_data(
     """
     found = load_splits(hub_path, hub_name, splits, data_dir)
     return {split: rows.add_column("amplify_language", [amplify_language] * len(rows)) for split, rows in found.items()}
-
-
-def load_splits(
-    hub_path: str, hub_name: str, splits: list[str], data_dir: str | None = None
-) -> dict[str, datasets.Dataset]:
-    """Load the splits of a dataset, from the mirror in force or the Hub, and check them.
-
-    A number of rows other than the known one is a warning.
-
-    Args:
-        hub_path: Dataset on the Hub, ``cambridgeltl/xcopa``.
-        hub_name: Its config, ``id``.
-        splits: The splits wanted.
-        data_dir: A local mirror, as in :func:`load_task_data`.
-
-    Raises:
-        DataError: The dataset cannot be loaded, lacks a column, or has a row that cannot be scored; names what
-            was looked for and how to get it.
-    """
-    source = source_of(hub_path)
-    mirror = mirror_folder(data_dir)
-    if mirror is None:
-        places = {split: f"{hub_path} ({hub_name}), split {split}" for split in splits}
-        found = read_hub(hub_path, hub_name, splits, source)
-    else:
-        paths = {split: find_split(mirror, hub_path, hub_name, split) for split in splits}
-        places = {split: str(path) for split, path in paths.items()}
-        found = {split: read_rows(path) for split, path in paths.items()}
-    good = {}
-    for split, rows in found.items():
-        good[split], warnings = checked(rows, source, config=hub_name, split=split, place=places[split])
-        for warning in warnings:
-            _logger.warning("%s: %s", places[split], warning)
-    return good

@@ -13,9 +13,9 @@ from typing import Any
 
 import datasets
 
+from lm_eval_amplify.data.splits import load_splits
 from lm_eval_amplify.errors import DataError, LanguageError, did_you_mean
 from lm_eval_amplify.languages import canonical_language
-from lm_eval_amplify.tasks_support.datasets import load_splits
 from lm_eval_amplify.tasks_support.facts import OBJECT, SUBJECT, WORDINGS, Fact, Wording, make_document
 from lm_eval_amplify.tasks_support.targets import asked_targets, comparable_targets
 
@@ -47,7 +47,7 @@ def load_facts(
         splits: The splits that the task uses.
         base_language: FLORES-200 code of the templates' language.
         wording: How a template becomes a prompt; see :mod:`~lm_eval_amplify.tasks_support.facts`.
-        data_dir: A local mirror; see :func:`~lm_eval_amplify.tasks_support.datasets.load_splits`.
+        data_dir: A local mirror; see :func:`~lm_eval_amplify.data.splits.load_splits`.
         targets: With ``language`` and ``neurons``: see
             :func:`~lm_eval_amplify.tasks_support.targets.asked_targets`.
         language: The model's.

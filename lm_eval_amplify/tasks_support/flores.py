@@ -7,10 +7,10 @@ from typing import Any
 
 import datasets
 
+from lm_eval_amplify.data.sources import DEVTEST, FLORES_PLUS, flores_plus_code
 from lm_eval_amplify.errors import DataError
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.tasks_support.datasets import load_task_data
-from lm_eval_amplify.tasks_support.sources import DEVTEST, FLORES_PLUS, flores_plus_code
 
 
 def load_flores(

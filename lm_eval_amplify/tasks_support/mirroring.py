@@ -7,14 +7,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lm_eval_amplify.data.checks import checked
+from lm_eval_amplify.data.files import read_rows, write_rows
+from lm_eval_amplify.data.hub import read_hub
+from lm_eval_amplify.data.mirror import SUFFIXES, find_split, split_files
+from lm_eval_amplify.data.sources import DEVTEST, FLORES_PLUS, flores_plus_code, source_of
 from lm_eval_amplify.errors import DataError, did_you_mean
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.resources import tasks_folder
-from lm_eval_amplify.tasks_support.checks import checked
-from lm_eval_amplify.tasks_support.files import read_rows, write_rows
-from lm_eval_amplify.tasks_support.hub import read_hub
-from lm_eval_amplify.tasks_support.mirror import SUFFIXES, find_split, split_files
-from lm_eval_amplify.tasks_support.sources import DEVTEST, FLORES_PLUS, flores_plus_code, source_of
 
 
 class Wanted(NamedTuple):

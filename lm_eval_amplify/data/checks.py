@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datasets
 
+from lm_eval_amplify.data.sources import Fault, Source
 from lm_eval_amplify.errors import DataError, did_you_mean
-from lm_eval_amplify.tasks_support.sources import Fault, Source
 
 
 def checked(

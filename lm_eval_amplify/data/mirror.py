@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lm_eval_amplify.data.sources import source_of
 from lm_eval_amplify.errors import DataError, did_you_mean
-from lm_eval_amplify.tasks_support.sources import source_of
 
 DATA_DIR = "LM_EVAL_AMPLIFY_DATA_DIR"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")

@@ -10,9 +10,9 @@ from typing import Any
 
 import datasets
 
+from lm_eval_amplify.data.mirror import DATA_DIR
+from lm_eval_amplify.data.sources import Source
 from lm_eval_amplify.errors import DataError, did_you_mean
-from lm_eval_amplify.tasks_support.mirror import DATA_DIR
-from lm_eval_amplify.tasks_support.sources import Source
 
 _WORTH_ANOTHER_WAY = (RuntimeError, ValueError)
 """What `datasets` raises for a dataset that needs a script, and for one that does not know the config."""

@@ -1,0 +1,66 @@
+"""The processes that ``accelerate launch`` or ``torchrun`` started together, or this one alone."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from lm_eval_amplify.errors import ModelError
+
+Value = TypeVar("Value")
+
+
+class Processes:
+    """Which of how many this process is, and what it exchanges with the others.
+
+    Raises:
+        ModelError: There are others, but they do not know of each other.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.number = 0, 1
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if started > 1:
+            from accelerate import PartialState
+
+            state = PartialState()
+            if state.num_processes != started:
+                raise ModelError(
+                    f"one of {started} processes that do not know of each other: without GPUs set "
+                    "ACCELERATE_USE_CPU=true"
+                )
+            self.rank, self.number = state.process_index, state.num_processes
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> str | None:
+        """The device that is this process's own; None where it is alone."""
+        if self.number == 1:
+            return None
+        from accelerate import PartialState
+
+        return str(PartialState().device)
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return every process's value, in the processes' order; all must call it."""
+        if self.number == 1:
+            return [value]
+        import torch.distributed
+
+        found: list[Any] = [None] * self.number
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def of_first(self, value: Value) -> Value:
+        """Return the first process's value; all must call it."""
+        if self.number == 1:
+            return value
+        import torch.distributed
+
+        shared = [value]
+        torch.distributed.broadcast_object_list(shared, src=0)
+        return shared[0]
