@@ -22,7 +22,7 @@ from lm_eval_amplify.identify.framing import Framing, framing_of
 _CHARACTERS_AT_ONCE = 1 << 20
 """Documents go to the tokenizer together up to this length: it uses its threads, and memory stays small."""
 
-_BATCHES_AT_ONCE = 16
+_BATCHES_AT_ONCE = 32
 """Rows of about equal length are put together within so many batches' tokens: memory does not grow with a text."""
 
 
