@@ -9,6 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_eval_amplify.cli_neurons import neurons_app
+from lm_eval_amplify.cli_options import (
+    CORPUS,
+    AllowShort,
+    BatchSize,
+    ChatTemplate,
+    Device,
+    DeviceMap,
+    DType,
+    MaxLength,
+    Out,
+    Revision,
+    Statistics,
+    Tokens,
+    names_in,
+    statistics_in,
+    texts_of,
+    write_and_show,
+)
 from lm_eval_amplify.errors import AmplifyError
 
 if TYPE_CHECKING:
@@ -20,7 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-neurons_app = typer.Typer(help="Look at neuron files, and make them from other formats.", no_args_is_help=True)
 app.add_typer(neurons_app, name="neurons")
 data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -34,133 +52,97 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         typer.echo(__version__)
 
 
-_Tokens = Annotated[int, typer.Option(min=1, help="Tokens to read in each language: exactly the first N.")]
-_AllowShort = Annotated[bool, typer.Option("--allow-short", help="Let a language have fewer.")]
-_MaxLength = Annotated[int, typer.Option(min=1, help="Most tokens in a row; longer documents are cut.")]
-_BatchSize = Annotated[int, typer.Option(min=1, help="Rows of --max-length tokens in a forward pass.")]
-_Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
-_Device = Annotated[str | None, typer.Option(help="cpu, cuda:1, ...; by default a GPU if there is one.")]
-_DType = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
-
-
 @app.command("identify")
 def identify(
     model: Annotated[str, typer.Option(help="Model on the Hub, or its folder.")],
-    corpus: Annotated[str, typer.Option(help="text:DIR with DIR/<language>.txt[.gz], a document a line.")],
-    out: Annotated[Path, typer.Option(help="Neuron file to write.")],
+    corpus: Annotated[str, typer.Option(help=CORPUS)],
+    out: Out,
     languages: Annotated[
         str | None, typer.Option(help="Joined with commas: ind_Latn,est_Latn; by default all of the corpus.")
     ] = None,
-    tokens: _Tokens = 100_000,
-    top_rate: Annotated[float, typer.Option(help="Share of all neurons that is chosen.")] = 0.01,
-    filter_rate: Annotated[float, typer.Option(help="Quantile to exceed in some language.")] = 0.95,
-    activation_bar_ratio: Annotated[float, typer.Option(help="Quantile to exceed in its own.")] = 0.95,
-    allow_short: _AllowShort = False,
-    max_length: _MaxLength = 512,
-    batch_size: _BatchSize = 8,
-    revision: _Revision = None,
-    device: _Device = None,
-    dtype: _DType = "auto",
-) -> None:
-    """Find the neurons of each language in a model by LAPE, with the statistics that amplification needs."""
-    from lm_eval_amplify.identify import Lape, Texts, open_corpus
-    from lm_eval_amplify.identify import identify as find
-    from lm_eval_amplify.identify.loading import load_model
-    from lm_eval_amplify.neurons import check_writable, write_neurons
-    from lm_eval_amplify.neurons.show import describe
-    from lm_eval_amplify.progress import progress_bar
-
-    method = Lape(top_rate, filter_rate, activation_bar_ratio)
-    texts = Texts(open_corpus(corpus), tokens, allow_short, max_length, batch_size)
-    codes = texts.resolve([name.strip() for name in languages.split(",")] if languages else [])
-    method.check(codes)
-    check_writable(out)
-    loaded = load_model(model, revision=revision, device=device, dtype=dtype)
-    with progress_bar("tokens") as report:
-        content = find(*loaded, texts, codes, method=method, model_name=model, report=report)
-    write_neurons(content, out)
-    typer.echo(describe(content))
-    typer.echo(f"\nwritten to {out}")
-
-
-@neurons_app.command("show")
-def show(
-    file: Annotated[str, typer.Argument(help="Path, hf://org/repo/file[@revision], or the name of a bundled file.")],
-) -> None:
-    """Print a neuron file's manifest and, per language, its neurons and their share by layer."""
-    from lm_eval_amplify.neurons import locate_neurons, read_neurons
-    from lm_eval_amplify.neurons.show import describe
-
-    typer.echo(describe(read_neurons(locate_neurons(file))))
-
-
-@neurons_app.command("import")
-def import_mask(
-    file: Annotated[Path, typer.Argument(help="Mask of the LAPE reference implementation (.pth).")],
-    languages: Annotated[str, typer.Option(help="Its languages in order, joined with commas: en,zh,fr")],
-    out: Annotated[Path, typer.Option(help="Neuron file to write.")],
-    model: Annotated[str | None, typer.Option(help="Name of the model that the mask belongs to, to record.")] = None,
-    intermediate_size: Annotated[
-        int | None, typer.Option(min=1, help="Neurons per layer (d_ff), to record and to check against.")
+    tokens: Tokens = None,
+    method: Annotated[str, typer.Option(help="lape, activation or random.")] = "lape",
+    top_rate: Annotated[
+        float | None, typer.Option(help="lape, random: share of all neurons that is chosen.  [default: 0.01]")
+    ] = None,
+    filter_rate: Annotated[
+        float | None, typer.Option(help="lape: quantile to exceed in some language.  [default: 0.95]")
+    ] = None,
+    activation_bar_ratio: Annotated[
+        float | None, typer.Option(help="lape: quantile to exceed in its own.  [default: 0.95]")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="activation: neurons of the highest mean; by default those active everywhere.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="random: gives the same neurons each time.  [default: 0]")] = None,
+    statistics: Statistics = None,
+    allow_short: AllowShort = False,
+    chat_template: ChatTemplate = False,
+    max_length: MaxLength = 512,
+    batch_size: BatchSize = 8,
+    revision: Revision = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    dtype: DType = "auto",
+    counts: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps the counts of each language, in the form of LAPE's reference."),
     ] = None,
 ) -> None:
-    """Make a neuron file from a reference mask."""
-    from lm_eval_amplify.neurons import write_neurons
-    from lm_eval_amplify.neurons.reference import import_reference_mask
-    from lm_eval_amplify.neurons.show import describe
+    """Find the neurons of each language in a model, with the statistics that amplification needs.
 
-    names = [name.strip() for name in languages.split(",")]
-    content = import_reference_mask(file, names, model=model, intermediate_size=intermediate_size)
-    write_neurons(content, out)
-    typer.echo(describe(content))
-    typer.echo(f"\nwritten to {out}")
-
-
-@neurons_app.command("random")
-def random_control(
-    file: Annotated[str, typer.Argument(help="Neuron file to make a control for, named as for `show`.")],
-    seed: Annotated[int, typer.Option(min=0, help="Gives the same neurons each time.")],
-    out: Annotated[Path, typer.Option(help="Neuron file to write.")],
-    model: Annotated[str | None, typer.Option(help="The file's model, on the Hub or its folder.")] = None,
-    corpus: Annotated[str | None, typer.Option(help="Texts in the file's languages: text:DIR.")] = None,
-    tokens: _Tokens = 100_000,
-    allow_short: _AllowShort = False,
-    max_length: _MaxLength = 512,
-    batch_size: _BatchSize = 8,
-    revision: _Revision = None,
-    device: _Device = None,
-    dtype: _DType = "auto",
-) -> None:
-    """Draw as many random neurons per language and layer, none of them the file's.
-
-    With --model and --corpus they get statistics, which the operations `set` and `add` need.
+    What is found of each language is kept in <OUT>.counts until the end: an interrupted run goes on from there. Under
+    `accelerate launch -m lm_eval_amplify.cli identify ...` the processes share the texts out.
     """
-    from lm_eval_amplify.neurons import check_writable, locate_neurons, read_neurons, write_neurons
-    from lm_eval_amplify.neurons.random_control import random_control as draw
-    from lm_eval_amplify.neurons.show import describe
+    from lm_eval_amplify.identify import Keeping, make_method
+    from lm_eval_amplify.identify import identify as find
+    from lm_eval_amplify.identify.loading import load_model
+    from lm_eval_amplify.neurons import check_writable
+    from lm_eval_amplify.processes import Processes
+    from lm_eval_amplify.progress import progress_bar
+    from lm_eval_amplify.provenance import model_hash
 
-    if (model is None) != (corpus is None):
-        raise AmplifyError("statistics need both --model and --corpus: give both, or neither")
+    chosen = make_method(
+        method,
+        {
+            "top_rate": top_rate,
+            "filter_rate": filter_rate,
+            "activation_bar_ratio": activation_bar_ratio,
+            "top_k": top_k,
+            "seed": seed,
+        },
+    )
+    names = statistics_in(statistics)
+    texts = texts_of(
+        corpus,
+        tokens,
+        allow_short=allow_short,
+        max_length=max_length,
+        batch_size=batch_size,
+        chat_template=chat_template,
+    )
+    codes = texts.resolve(names_in(languages))
+    chosen.check(codes)
     check_writable(out)
-    content = read_neurons(locate_neurons(file))
-    if model is None or corpus is None:
-        content = draw(content, seed)
-    else:
-        from lm_eval_amplify.identify import Texts, open_corpus
-        from lm_eval_amplify.identify import random_control as draw_with_statistics
-        from lm_eval_amplify.identify.loading import load_model
-        from lm_eval_amplify.progress import progress_bar
-
-        texts = Texts(open_corpus(corpus), tokens, allow_short, max_length, batch_size)
-        texts.resolve(content.languages)
-        loaded = load_model(model, revision=revision, device=device, dtype=dtype)
-        with progress_bar("tokens") as report:
-            content = draw_with_statistics(content, seed, *loaded, texts, report=report)
-    write_neurons(content, out)
-    typer.echo(describe(content))
-    if model is None:
-        typer.echo("\nno statistics: operations set and add need them; give --model and --corpus")
-    typer.echo(f"\nwritten to {out}")
+    processes = Processes()
+    loaded = load_model(model, revision=revision, device=device or processes.device, device_map=device_map, dtype=dtype)
+    identity = f"{model_hash(loaded.model, model)} {next(loaded.model.parameters()).dtype}"
+    keeping = Keeping(counts or out.with_name(f"{out.name}.counts"), identity)
+    with progress_bar("tokens", is_shown=processes.is_first) as report:
+        content = find(
+            *loaded,
+            texts,
+            codes,
+            method=chosen,
+            statistics=names,
+            model_name=model,
+            report=report,
+            keeping=keeping,
+        )
+    if processes.is_first:
+        write_and_show(content, out)
+        if counts is None:
+            keeping.clear()
 
 
 _Flores = Annotated[str | None, typer.Option(help="Further languages of FLORES, joined with commas.")]
@@ -175,7 +157,7 @@ def mirror(
     """Write the datasets of tasks into a folder, on a machine with a network, for one without."""
     from lm_eval_amplify.tasks_support.mirroring import mirror_data, wanted_data
 
-    _print_reports(mirror_data(wanted_data(_names(tasks), _names(flores)), out), "not mirrored")
+    _print_reports(mirror_data(wanted_data(names_in(tasks), names_in(flores)), out), "not mirrored")
 
 
 @data_app.command("check")
@@ -189,12 +171,8 @@ def check(
     """Read every file of a mirror: layout, columns, numbers of rows, rows that cannot be scored."""
     from lm_eval_amplify.tasks_support.mirroring import check_mirror, wanted_data
 
-    wanted = wanted_data(_names(tasks), _names(flores)) if tasks or flores else None
+    wanted = wanted_data(names_in(tasks), names_in(flores)) if tasks or flores else None
     _print_reports(check_mirror(folder, wanted), "faulty")
-
-
-def _names(joined: str | None) -> list[str]:
-    return [name.strip() for name in (joined or "").split(",") if name.strip()]
 
 
 def _print_reports(reports: Iterator[Report], fault: str) -> None:

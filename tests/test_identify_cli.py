@@ -16,7 +16,7 @@ from lm_eval_amplify import cli
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.neurons import read_neurons
 
-STATISTICS = ("max", "mean", "sentence_max", "sentence_median")
+STATISTICS = ("max", "mean", "median", "p10", "p90", "sentence_max", "sentence_median")
 
 
 @pytest.fixture(scope="module")

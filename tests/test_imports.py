@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 
 # A module may import those of its own line and of the lines above.
 LAYERS = [
-    ["errors", "resources", "progress", "processes"],
+    ["errors", "resources", "progress", "processes", "whole_files"],
     ["languages"],
     ["task_languages", "data"],
     ["neurons"],
@@ -23,7 +23,7 @@ LAYERS = [
     ["provenance", "effect"],
     ["identify"],
     ["tasks_support", "models"],
-    ["plugin", "cli"],
+    ["plugin", "cli_options", "cli_neurons", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

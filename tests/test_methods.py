@@ -43,9 +43,8 @@ class TestActivated:
 
     def test_one_language_will_do_and_more_neurons_than_there_are_will_not(self, model: torch.nn.Module) -> None:
         texts = Texts(InMemory(DOCUMENTS), BUDGET)
-        assert (
-            len(identify(model, tiny.tokenizer(), texts, LANGUAGES[:1], method=Activated(3)).neurons["est_Latn"]) == 3
-        )
+        one = identify(model, tiny.tokenizer(), texts, LANGUAGES[:1], method=Activated(3))
+        assert len(one.neurons["est_Latn"]) == 3
         with pytest.raises(IdentificationError, match="top_k=121: expected no more than the model's neurons, 120"):
             identify(model, tiny.tokenizer(), texts, method=Activated(121))
 

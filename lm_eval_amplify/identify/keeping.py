@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TypeAlias
 import torch
 
 from lm_eval_amplify.errors import DataError
+from lm_eval_amplify.whole_files import whole_file
 
 Found: TypeAlias = dict[str, torch.Tensor]
 """Numbers by name, of one language."""
@@ -52,18 +52,14 @@ class Keeping:
             DataError: It cannot be written.
         """
         path = self._path(kind, language)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        # Numbers alone as such: the reference stacks them by torch.tensor.
+        # Numbers alone as such: the reference makes tensors of lists of them.
         values = {name: value.item() if value.ndim == 0 else value for name, value in found.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save({**values, _KEY: self._hash(key)}, partial)
-            partial.replace(path)
+            with whole_file(path) as file:
+                torch.save({**values, _KEY: self._hash(key)}, file)
         except (OSError, RuntimeError) as error:  # torch's writer has errors of its own
             raise DataError(f"cannot keep what was found of {language} in {path}: {error}") from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove what was kept, and the folder if nothing else is in it."""

@@ -22,13 +22,21 @@ class Loaded(NamedTuple):
     tokenizer: Any
 
 
-def load_model(name: str, *, revision: str | None = None, device: str | None = None, dtype: str = "auto") -> Loaded:
+def load_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    dtype: str = "auto",
+) -> Loaded:
     """Load a causal language model of the Hub or a folder.
 
     Args:
         name: Hub name or folder.
         revision: Branch, tag or commit on the Hub.
         device: ``cpu``, ``cuda:1``, ...; by default the first GPU if there is one.
+        device_map: ``auto`` spreads the model over all devices, as transformers does, instead of one ``device``.
         dtype: See :data:`DType`.
 
     Raises:
@@ -36,13 +44,18 @@ def load_model(name: str, *, revision: str | None = None, device: str | None = N
     """
     if dtype not in get_args(DType):
         raise ModelError(f"dtype={dtype}{did_you_mean(dtype, get_args(DType))}: expected {', '.join(get_args(DType))}")
+    if device_map is not None and device is not None:
+        raise ModelError(f"device={device} and device_map={device_map}: give one of the two")
     place = _device(device)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype)
-        model.to(place)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype=dtype, device_map=device_map
+        )
+        if device_map is None:
+            model.to(place)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"cannot load model {name!r}: {reason}") from error

@@ -13,6 +13,7 @@ import numpy as np
 from lm_eval_amplify.errors import NeuronFileError
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.neurons.file import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.whole_files import whole_file
 
 
 def import_reference_mask(
@@ -52,6 +53,41 @@ def import_reference_mask(
         languages=codes,
     )
     return NeuronFile(manifest, neurons)
+
+
+def export_reference_mask(content: NeuronFile, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Write a neuron file as a reference mask: a list over its languages of a list over layers of index tensors.
+
+    Args:
+        content: The neuron file.
+        path: Where to write; the file appears only when it is whole.
+
+    Returns:
+        Names of what the mask has no place for and is lost: ``language names``, and the statistics' names.
+
+    Raises:
+        NeuronFileError: The neurons are of a mixture of experts, or the file cannot be written.
+    """
+    import torch
+
+    if any(own.expert is not None for own in content.neurons.values()):
+        raise NeuronFileError("the neurons are of a mixture of experts, for which there is no reference mask")
+    masks = [
+        [
+            torch.from_numpy(own.index[own.layer == layer].astype(np.int64))
+            for layer in range(content.manifest.num_layers)
+        ]
+        for own in (content.neurons[language] for language in content.languages)
+    ]
+    try:
+        with whole_file(path) as file:
+            torch.save(masks, file)
+    except (OSError, RuntimeError) as error:  # torch's writer has errors of its own
+        raise NeuronFileError(
+            f"cannot write mask {os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    statistics = {name for own in content.neurons.values() for name in own.statistics}
+    return ("language names", *sorted(statistics))
 
 
 def _load(path: str | os.PathLike[str]) -> list[list[Any]]:

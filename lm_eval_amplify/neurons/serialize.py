@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from lm_eval_amplify.errors import NeuronFileError
 from lm_eval_amplify.neurons.file import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.whole_files import whole_file
 
 FORMAT = "lm-eval-amplify/neurons"
 VERSION = "1"
@@ -90,20 +91,12 @@ def write_neurons(content: NeuronFile, path: str | os.PathLike[str]) -> None:
     Raises:
         NeuronFileError: The file cannot be written.
     """
-    path = Path(path)
     data = to_bytes(content)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with whole_file(path) as file:
             file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
     except OSError as error:
-        raise NeuronFileError(f"cannot write neuron file {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise NeuronFileError(f"cannot write neuron file {os.fspath(path)}: {error.strerror or error}") from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lm_eval_amplify.languages import language_name
 from lm_eval_amplify.neurons.file import NeuronFile
+from lm_eval_amplify.neurons.sets import keys_of
 
 _COLUMNS_AT_ONCE = 8
 
@@ -16,6 +20,19 @@ def describe(content: NeuronFile) -> str:
     width = max(map(len, fields))
     lines = [f"{name:<{width}}  {_plain(value)}" for name, value in fields.items()]
     return "\n".join([*lines, "", *_numbers(content), "", *_shares(content)])
+
+
+def describe_overlap(overlap: NDArray[np.float64], rows: NeuronFile, columns: NeuronFile) -> str:
+    """Return a matrix of :func:`~lm_eval_amplify.neurons.sets.jaccard` as a table, in percent."""
+    lines = []
+    for start in range(0, len(columns.languages), _COLUMNS_AT_ONCE):
+        languages = columns.languages[start : start + _COLUMNS_AT_ONCE]
+        lines.append("% shared  " + "".join(f"  {language:>8}" for language in languages))
+        for language, own in zip(rows.languages, 100 * overlap[:, start : start + _COLUMNS_AT_ONCE], strict=True):
+            cells = (f"{'-':>8}" if np.isnan(value) else f"{value:8.1f}" for value in own)
+            lines.append(f"{language:<10}" + "".join(f"  {cell}" for cell in cells))
+        lines.append("")
+    return "\n".join(lines[:-1])
 
 
 def _plain(value: object) -> str:
@@ -30,9 +47,7 @@ def _numbers(content: NeuronFile) -> list[str]:
         own = content.neurons[language]
         statistics = ", ".join(own.statistics) or "none"
         lines.append(f"{language:<10}  {name:<{width}}  {len(own):>7}  {statistics}")
-    distinct = {
-        key for own in content.neurons.values() for key in zip(own.layer.tolist(), own.index.tolist(), strict=True)
-    }
+    distinct = {key for own in content.neurons.values() for key in keys_of(own)}
     lines.append(f"{'':<10}  {'distinct':<{width}}  {len(distinct):>7}")
     return lines
 
