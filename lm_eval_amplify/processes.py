@@ -21,13 +21,20 @@ class Processes:
         self.rank, self.number = 0, 1
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started > 1:
+            import torch
             from accelerate import PartialState
+            from accelerate.utils import parse_flag_from_env
 
-            state = PartialState()
+            on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+            try:
+                state = PartialState(cpu=on_cpu)
+            except (ValueError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ModelError(f"one of {started} processes that cannot reach each other: {reason}") from error
             if state.num_processes != started:
                 raise ModelError(
-                    f"one of {started} processes that do not know of each other: without GPUs set "
-                    "ACCELERATE_USE_CPU=true"
+                    f"one of {started} processes, but accelerate knows of {state.num_processes}: start them with "
+                    "`accelerate launch` or `torchrun`"
                 )
             self.rank, self.number = state.process_index, state.num_processes
 

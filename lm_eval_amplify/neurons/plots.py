@@ -101,6 +101,8 @@ def _heatmap(figure: Figure, axes: Axes, values: NDArray[np.float64], unit: str,
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write whole or not at all; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
     path = Path(path)
     suffix = path.suffix.removeprefix(".").lower()
     known = figure.canvas.get_supported_filetypes()
@@ -108,7 +110,7 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise AmplifyError(f"cannot draw into {path}: expected a file name that ends in .{', .'.join(sorted(known))}")
     dates: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     try:
-        with whole_file(path) as file:
+        with mpl.rc_context({"svg.hashsalt": "lm-eval-amplify"}), whole_file(path) as file:
             figure.savefig(file, format=suffix, dpi=_DPI, metadata=dates.get(suffix))
     except OSError as error:
         raise AmplifyError(f"cannot write {path}: {error.strerror or error}") from error

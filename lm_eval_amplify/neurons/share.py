@@ -38,7 +38,7 @@ def card_of(path: Path, repository: str) -> str:
             f"# {path.name}",
             "",
             f"Neurons of {manifest.model or 'a model that is not recorded'} by language: {names}.",
-            "lm-eval-amplify found them, and amplifies them in the lm-evaluation-harness (the method: arXiv 2507.22581):",
+            "lm-eval-amplify amplifies them in the lm-evaluation-harness (the method: arXiv 2507.22581):",
             "",
             "    pip install lm-eval-amplify",
             f"    lm_eval --model amplified_hf --model_args neurons=hf://{repository}/{path.name}{operation} \\",
