@@ -10,6 +10,7 @@ import pytest
 import texts
 import tiny
 import torch
+from accelerate import PartialState
 from test_identify_cli import identify as arguments
 from test_processes import launch
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import tiny
 import torch
 
 from lm_eval_amplify.errors import LanguageError, NeuronFileError
-from lm_eval_amplify.neurons.reference import import_reference_mask
+from lm_eval_amplify.neurons import LanguageNeurons, NeuronFile
+from lm_eval_amplify.neurons.reference import export_reference_mask, import_reference_mask
 from lm_eval_amplify.neurons.show import describe
 
 
@@ -26,7 +29,7 @@ def test_a_mask_keeps_every_neuron_in_its_place(tmp_path):
     assert (content.manifest.model, content.manifest.num_layers) == ("org/m", 2)
 
 
-def test_the_published_mask_of_llama_2_has_its_published_numbers(real_data):
+def test_the_published_mask_of_llama_2_has_its_published_numbers_and_is_exported_as_it_is(real_data, tmp_path):
     """Counts, and the union of round(0.01 * 32 * 11008) neurons, as the mask's source gives them."""
     path = real_data / "masks" / "LLaMA-2-7B.neuron.pth"
     content = import_reference_mask(path, "en,zh,fr,es,vi,id,ja".split(","), intermediate_size=11008)
@@ -39,6 +42,10 @@ def test_the_published_mask_of_llama_2_has_its_published_numbers(real_data):
         1068,
         582,
     ]
+    assert export_reference_mask(content, tmp_path / "again.pth") == ("language names",)
+    masks, again = (torch.load(where, weights_only=True) for where in (path, tmp_path / "again.pth"))
+    for layers, others in zip(masks, again, strict=True):
+        assert all(torch.equal(index, other) for index, other in zip(layers, others, strict=True))
     text = describe(content)
     assert "ind_Latn    Indonesian               1068  none" in text
     assert "3523" in text
@@ -86,3 +93,17 @@ def test_other_content_is_refused(tmp_path):
         import_reference_mask(tmp_path / "f.pth", ["en"])
     with pytest.raises(NeuronFileError, match="No such file"):
         import_reference_mask(tmp_path / "none.pth", ["en"])
+
+
+def test_what_a_mask_cannot_hold_is_named_or_refused(tmp_path):
+    content = tiny.neurons("llama", ("ind_Latn",), statistics=("max", "p90"))
+    assert export_reference_mask(content, tmp_path / "m.pth") == ("language names", "max", "p90")
+    again = import_reference_mask(tmp_path / "m.pth", ["id"])
+    assert again.neurons["ind_Latn"].index.tolist() == content.neurons["ind_Latn"].index.tolist()
+    with pytest.raises(NeuronFileError, match="cannot write mask .*No such file"):
+        export_reference_mask(content, tmp_path / "none" / "m.pth")
+    own = content.neurons["ind_Latn"]
+    experts = LanguageNeurons(own.layer, own.index, expert=np.zeros_like(own.layer))
+    manifest = content.manifest.model_copy(update={"num_experts": 2})
+    with pytest.raises(NeuronFileError, match="mixture of experts"):
+        export_reference_mask(NeuronFile(manifest, {"ind_Latn": experts}), tmp_path / "m.pth")

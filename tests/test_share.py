@@ -119,7 +119,7 @@ def test_file_and_card_arrive_in_one_commit_and_a_card_that_is_there_is_kept(hub
     address = push_neurons(file, "org/repo", private=True, endpoint=hub.endpoint)
     assert address == f"hf://org/repo/{file.name}@{COMMIT}"
     assert hub.files == {file.name: file.read_bytes(), "README.md": card_of(file, "org/repo").encode()}
-    assert hub.repositories[0]["private"] is True
+    assert hub.repositories[0]["visibility"] == "private"
     hub.files["README.md"] = b"mine"
     push_neurons(file, "org/repo", endpoint=hub.endpoint)
     assert hub.files["README.md"] == b"mine"
