@@ -1,12 +1,13 @@
-"""What identification costs: counting over the bare forward pass of the same batches, and memory at 1x and 10x the tokens.
+"""What identification costs: counting over the bare forward pass of the same batches, and memory at 10x the tokens.
 
     python benchmarks/identify.py
     python benchmarks/identify.py --device cuda --dtype bfloat16 --peak 989 --batch-size 64
 
-Models of two shapes with random weights; texts of random tokens in sentences of FLORES' lengths. Each pair runs the base
-model alone (no LM head, no hooks) and then identification's counting over the same batches, statistics left out; the ratio
-of a pair cancels what the machine does meanwhile, and the median over the pairs is the figure. Memory is what a process
-holds at most beyond its model (anonymous memory, so not the tokens that lie on disk), for the whole of identification.
+Models with random weights; texts of random tokens in sentences of FLORES' lengths. Each pair runs the base model alone
+(no LM head, no hooks), then identification's counting over the same batches, statistics left out, then the base model
+again; the ratio cancels what the machine does meanwhile, and the median over the pairs is the figure. Memory is what a
+process holds at most beyond its model and a forward pass (anonymous memory, so not the tokens that lie on disk), for
+counting, choosing and statistics.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from lm_eval_amplify.identify.tokens import TokenizedText, batches
 VOCABULARY = 32000
 # layers, hidden size, d_ff, attention heads, key-value heads
 SHAPES = {
+    "5 M": (4, 256, 1024, 4, 4),
     "79 M": (12, 512, 2048, 8, 8),
     "0.5 B": (24, 896, 4864, 14, 2),
 }
@@ -131,11 +133,13 @@ def memory_of(shape: str, tokens: int, languages: int) -> None:
 
 
 def memory(given: argparse.Namespace) -> None:
-    layers, _, d_ff, *_ = SHAPES["79 M"]
-    print(f"\n{'tokens a language':>18} {'held, MB':>9} {'over counts':>12}   ({given.languages} languages, 79 M)")
+    layers, _, d_ff, *_ = SHAPES[given.memory_shape]
+    print(f"\n{given.languages} languages, {given.memory_shape}")
+    print(f"{'tokens a language':>18} {'held, MB':>9} {'over counts':>12}")
     counts = layers * d_ff * given.languages * 8
     for tokens in (given.memory_tokens, 10 * given.memory_tokens):
         command = [sys.executable, __file__, "--memory-of", str(tokens), "--languages", str(given.languages)]
+        command += ["--memory-shape", given.memory_shape]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         held = json.loads(done.stdout)["held"]
         print(f"{tokens:>18,} {held / 1e6:>9.1f} {held / counts:>12.1f}")
@@ -146,21 +150,23 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--tokens", type=int, default=16_384)
     options.add_argument("--batch-size", type=int, default=8)
-    options.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    options.add_argument("--shapes", nargs="*", default=["79 M", "0.5 B"], choices=list(SHAPES))
     options.add_argument("--device", default="cpu")
     options.add_argument("--dtype", default="float32")
     options.add_argument("--peak", type=float, help="the device's peak in TFLOP/s, to report the share of it")
     options.add_argument("--memory-tokens", type=int, default=5_000, help="0: leave memory out")
+    options.add_argument("--memory-shape", default="5 M", choices=list(SHAPES))
     options.add_argument("--languages", type=int, default=4)
     options.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.memory_of:
-        memory_of("79 M", given.memory_of, given.languages)
+        memory_of(given.memory_shape, given.memory_of, given.languages)
         return
     print(
         f"{given.device}, {given.dtype}, {torch.get_num_threads()} threads, {given.tokens} tokens, {given.pairs} pairs"
     )
-    speed(given)
+    if given.shapes:
+        speed(given)
     if given.memory_tokens:
         memory(given)
 
