@@ -21,7 +21,7 @@ from lm_eval_amplify.identify.framing import framing_of, special_ids
 from lm_eval_amplify.identify.tokens import batches, tokenize
 
 TOKENIZER = tiny.tokenizer()
-END = 0
+END, PAD = 0, 1
 
 
 class TestTextFolder:
@@ -87,12 +87,12 @@ class TestBudget:
         assert text.tokens == text.starts[-1] == budget
 
     def test_special_tokens_in_a_text_are_read_but_do_not_count(self) -> None:
-        corpus = InMemory({"ind_Latn": ["ab<|end|>cd", "ef"]})
+        corpus = InMemory({"ind_Latn": ["ab<|pad|>cd", "ef"]})
         text = tokenize(corpus, "ind_Latn", TOKENIZER, 5)
         assert text.tokens == 5
         (batch,) = batches(text, max_length=64, batch_tokens=640)
-        assert (batch.ids[0] == END).sum() == 1
-        np.testing.assert_array_equal(batch.is_counted[0], batch.ids[0] != END)
+        assert (batch.ids[0] == PAD).sum() == 1
+        np.testing.assert_array_equal(batch.is_counted[0], batch.ids[0] != PAD)
         assert batch.is_counted.sum() == 5
 
     def test_too_few_tokens_are_an_error_unless_allowed(self) -> None:
