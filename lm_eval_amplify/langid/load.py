@@ -58,5 +58,5 @@ def require_languages(identifier: Identifier, languages: Iterable[str], name: st
     if unknown:
         raise LanguageIDError(
             f"the language identifier {name} does not know {', '.join(unknown)}: name one that does with "
-            f"--metadata '{{\"lid\": \"hf://cis-lmu/glotlid/model.bin\"}}'{otherwise}"
+            f'--metadata \'{{"lid": "hf://cis-lmu/glotlid/model.bin"}}\'{otherwise}'
         )

@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from lm_eval_amplify.langid.identifier import one_line
 
@@ -20,7 +21,9 @@ MIN_SHARE_OF_LETTERS = 0.5
 """Of the characters other than white space."""
 
 MAX_REPETITION = 0.5
-"""From here on a text says little but itself again. Of 18,216 sentences of FLORES in 18 languages none is above 0.41."""
+"""From here on a text says little but itself again. Of 18,216 sentences of FLORES in 18 languages none is above
+0.41.
+"""
 
 _REPEATED_CHARACTERS = 4
 
@@ -69,7 +72,7 @@ def distinct_2(text: str) -> float:
     pair.
     """
     units = _UNIT.findall(text)
-    return _share_of_distinct(list(zip(units, units[1:], strict=False)))
+    return _share_of_distinct(list(pairwise(units)))
 
 
 def _share_of_distinct(items: Sequence[object]) -> float:

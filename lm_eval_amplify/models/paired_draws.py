@@ -70,8 +70,9 @@ class PairedDraws(LM):  # type: ignore[misc]  # the harness is untyped
 
 
 def is_sampled(request: Instance) -> bool:
-    """Return whether a request's generation is drawn; the harness's rule: a temperature above 0 samples where
-    ``do_sample`` is not given.
+    """Return whether a request's generation is drawn.
+
+    The harness's rule: a temperature above 0 samples where ``do_sample`` is not given.
     """
     options = request.args[1] if len(request.args) > 1 else None
     if not isinstance(options, dict):

@@ -10,7 +10,13 @@ from lm_eval_amplify.langid import Guess, Identifier, load_identifier, require_l
 from lm_eval_amplify.langid.load import BAYES, FASTTEXT, NONE
 
 OTHER = "other"
-"""What a text counts as that is in neither of a task's languages, or in none."""
+"""What a text counts as that is in no language."""
+
+SURE = 0.5
+"""A probability from here on is taken at its word; below, the second identifier must say the same.
+
+Of gibberish and of words of many languages in a heap lid.176 is less sure, of Haitian Creole, Quechua and Swahili too.
+"""
 
 
 class Identifiers(NamedTuple):
@@ -22,12 +28,18 @@ class Identifiers(NamedTuple):
     @property
     def names(self) -> dict[str, str | None]:
         """Which they are, for the results."""
-        return {"lid": self.first and self.first.name, "second_lid": self.second and self.second.name}
+        return {name: each.name if each else None for name, each in zip(("lid", "second_lid"), self, strict=True)}
 
     def judge(self, text: str) -> Judged:
-        """Return what both say of a text; a text that is too short or repeats itself counts as no language."""
+        """Return what both say of a text, and what it counts as.
+
+        As the first one's language; as ``other`` where the text is too short, repeats itself or has no words, and where
+        the first is not sure and the second contradicts it.
+        """
         why = why_no_language(text)
         first, second = (each.identify(text) if each and why != "empty" else None for each in self)
+        if why is None and first and second and first.probability < SURE and second.language != first.language:
+            why = "uncertain"
         return Judged(OTHER if why or first is None else first.language, why, first, second)
 
 
@@ -43,8 +55,8 @@ class Judged(NamedTuple):
 
     @property
     def agree(self) -> bool | None:
-        """Whether both identifiers say the same; None of a text in no language, and where there are not two."""
-        if self.why_other or self.first is None or self.second is None:
+        """Whether both identifiers say the same; None of a text that cannot be identified, and without a second one."""
+        if self.why_other not in (None, "uncertain") or self.first is None or self.second is None:
             return None
         return self.first.language == self.second.language
 
@@ -80,7 +92,7 @@ def task_identifiers(
     second_name = (FASTTEXT if name == BAYES else BAYES) if second_lid is None else str(second_lid)
     if name == NONE and is_optional:
         return Identifiers(None, None)
-    otherwise = f", or do without: --metadata '{{\"lid\": \"{NONE}\"}}'" if is_optional else ""
+    otherwise = f', or do without: --metadata \'{{"lid": "{NONE}"}}\'' if is_optional else ""
     try:
         first = load_identifier(name)
         second = None if second_name == NONE else load_identifier(second_name)

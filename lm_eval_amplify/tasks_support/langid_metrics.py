@@ -19,7 +19,7 @@ from lm_eval_amplify.tasks_support.nan_means import nan_mean
 
 UNAMPLIFIED = "unamplified"
 
-_OF_BOTH_SIDES = ("target_rate", "base_rate", "other_rate", "unusable_rate", "distinct_2", "repetition")
+_OF_BOTH_SIDES = ("target_rate", "base_rate", "other_rate", "no_language_rate", "distinct_2", "repetition")
 WITH_ERROR = ("lss_langid", "target_rate", f"target_rate_{UNAMPLIFIED}")
 """The metrics that have a standard error."""
 
@@ -92,7 +92,7 @@ def _values(written: Written, target: str, base: str) -> dict[str, float]:
         "target_rate": float(counts_as == target),
         "base_rate": float(counts_as == base),
         "other_rate": float(counts_as not in (target, base)),
-        "unusable_rate": float(written.judged.why_other is not None),
+        "no_language_rate": float(written.judged.why_other is not None),
         "distinct_2": written.distinct_2,
         "repetition": written.repetition,
     }

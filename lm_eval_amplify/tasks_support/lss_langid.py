@@ -77,9 +77,7 @@ class LangIDTask(AmplifyTask):
         The document, which the harness makes anew for this call and then logs, gets both sides' texts by name, each
         with its languages: the logged ``resps`` do not say which side they belong to.
         """
-        written = {
-            target: examine(text, self.identifiers) for target, text in zip(sides_of(doc), results, strict=True)
-        }
+        written = {target: examine(text, self.identifiers) for target, text in zip(sides_of(doc), results, strict=True)}
         unamplified = written.pop(None)
         amplified = {target: one for target, one in written.items() if target is not None}
         doc["written"] = {
@@ -92,8 +90,8 @@ class LangIDTask(AmplifyTask):
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], Any]]:
         """Return each metric's aggregation over documents."""
-        errors = {f"{name}_stderr": bootstrap_stderr for name in WITH_ERROR}
-        return dict.fromkeys(metric_directions(self.targets), nan_mean) | errors
+        means: dict[str, Callable[[Sequence[float]], Any]] = dict.fromkeys(metric_directions(self.targets), nan_mean)
+        return means | {f"{name}_stderr": bootstrap_stderr for name in WITH_ERROR}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Return whether more of a metric is better."""

@@ -52,7 +52,9 @@ def load_flores_openings(
     """
     found = load_flores(base_language, splits, data_dir)
     return {
-        split: prompt_documents([first_half(text, base_language) for text in rows["sentence"]], base_language, **metadata)
+        split: prompt_documents(
+            [first_half(text, base_language) for text in rows["sentence"]], base_language, **metadata
+        )
         for split, rows in found.items()
     }
 
