@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
 
-from lm_eval_amplify.architecture import FeedForward, column, find_feed_forwards, fold_obstacle
+from lm_eval_amplify.architecture import FeedForward, dimension_of_neurons, find_feed_forwards, fold_obstacle
 from lm_eval_amplify.errors import ArchitectureError, InterventionError, NeuronFileError, did_you_mean
 from lm_eval_amplify.intervention import Edit, Intervention, Operation, plan
 from lm_eval_amplify.neurons.file import NeuronFile
@@ -38,7 +38,7 @@ class Amplifier:
     Outside such a block the model is as it was: no hook is registered, and every weight has its old bits.
 
     Args:
-        model: A decoder-only Hugging Face model, on whatever devices.
+        model: A Hugging Face model with a language model in it, on whatever devices.
         neurons: Its neuron file.
         intervention: What to do with the neurons.
         mode: ``hook`` changes the activation itself; ``fold`` scales the columns of the down projection that
@@ -94,7 +94,7 @@ class Amplifier:
         if mode == "hook" or any(operation != "scale" for operation, _ in self.intervention.operations):
             return "hook"
         for block in self._blocks:
-            obstacle = fold_obstacle(block.down)
+            obstacle = fold_obstacle(block)
             if obstacle is not None:
                 if mode == "fold":
                     raise ArchitectureError(f"mode=fold: {block.name} cannot be folded: {obstacle}; use mode=hook")
@@ -157,52 +157,42 @@ def _exact_type(dtype: torch.dtype) -> torch.dtype:
 def _fold(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:
     """Scale the down projection's columns in place; ``undo`` gets the copying back of the old ones."""
     weight: torch.Tensor = block.down.weight  # type: ignore[assignment]  # fold_obstacle saw to it
+    dimension = dimension_of_neurons(block.down)
     for edit in edits:
         index = edit.index.to(weight.device)
-        at = column(block.down, index)
         with torch.no_grad():
-            before = weight[at]
-            undo.callback(_restore, weight, at, before)
+            # Two to three times as fast as weight[:, index] and its assignment.
+            before = weight.index_select(dimension, index)
+            undo.callback(_restore, weight, dimension, index, before)
             factors = edit.value.to(weight.device, _exact_type(weight.dtype))
-            shaped = factors.unsqueeze(1) if len(at) == 1 else factors
-            weight[at] = (before.to(factors.dtype) * shaped).to(weight.dtype)
+            shaped = factors.unsqueeze(1) if dimension == 0 else factors
+            weight.index_copy_(dimension, index, (before.to(factors.dtype) * shaped).to(weight.dtype))
 
 
-def _restore(weight: torch.Tensor, at: tuple[Any, ...], before: torch.Tensor) -> None:
+def _restore(weight: torch.Tensor, dimension: int, index: torch.Tensor, before: torch.Tensor) -> None:
     with torch.no_grad():
-        weight[at] = before
+        weight.index_copy_(dimension, index, before)
 
 
 def _hook(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:
-    """Register a forward hook on the activation; ``undo`` gets its removal."""
-    handle = block.activation.register_forward_hook(_editing_hook(block, edits))
-    undo.callback(handle.remove)
-
-
-def _editing_hook(
-    block: FeedForward, edits: Sequence[_DeviceEdit]
-) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
-    """A hook that edits ``[..., d_ff]`` in place: every row and position, batch or not, flattened or not."""
+    """Change the activation ``[..., d_ff]`` whenever it is computed: every row and position, batch or not."""
     placed: dict[tuple[torch.device, torch.dtype], list[_DeviceEdit]] = {}
 
-    def edit_activation(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        if output.shape[-1] != block.d_ff:
-            raise ArchitectureError(f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}")
-        key = (output.device, output.dtype)
+    def change(activation: torch.Tensor, may_write: bool) -> torch.Tensor:
+        key = (activation.device, activation.dtype)
         if key not in placed:
-            compute = _exact_type(output.dtype)
+            compute = _exact_type(activation.dtype)
             placed[key] = [
-                _DeviceEdit(edit.operation, edit.index.to(output.device), edit.value.to(output.device, compute))
+                _DeviceEdit(edit.operation, edit.index.to(activation.device), edit.value.to(activation.device, compute))
                 for edit in edits
             ]
-        # In place is right only on a tensor that is fresh and that no gradient needs.
-        if output.requires_grad or any(output is given for given in inputs):
-            output = output.clone()
+        if not may_write:
+            activation = activation.clone()
         for edit in placed[key]:
-            _edit(output, edit)
-        return output
+            _edit(activation, edit)
+        return activation
 
-    return edit_activation
+    block.hook(change, undo)
 
 
 def _edit(activation: torch.Tensor, edit: _DeviceEdit) -> None:

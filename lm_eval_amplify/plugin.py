@@ -9,7 +9,8 @@ after the loading of its module:
 - ``lm_eval.tasks.manager``: our tasks' folder joins the search path, after the built-in tasks and before
   ``--include_path``, and a group or tag of ours leaves out the tasks whose data a local mirror lacks or that have no
   target;
-- ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored;
+- ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored, and the results say how many
+  answers were not finite;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
 Nothing here may break the harness or slow its start, so every heavy import waits, and every failure is a warning.
@@ -139,19 +140,24 @@ def _extend_tasks(manager: Any) -> None:
     manager.TaskFactory = TaskFactory
 
 
-def _check_models(evaluator: Any) -> None:
+def _extend_evaluation(evaluator: Any) -> None:
     from functools import wraps
 
     evaluate = evaluator.evaluate
 
     @wraps(evaluate)
-    def evaluate_after_check(lm: Any, task_dict: Any, *args: Any, **options: Any) -> Any:
-        from lm_eval_amplify.tasks_support.two_sided import check_models
+    def evaluate_checked(lm: Any, task_dict: Any, *args: Any, **options: Any) -> Any:
+        from lm_eval_amplify.tasks_support.two_sided import check_models, leaves
 
         check_models(lm, task_dict)
-        return evaluate(lm, task_dict, *args, **options)
+        results = evaluate(lm, task_dict, *args, **options)
+        if getattr(lm, "on_nonfinite", None) is not None:
+            from lm_eval_amplify.models.finite import report_nonfinite
 
-    evaluator.evaluate = evaluate_after_check
+            report_nonfinite(lm, leaves(task_dict), results)
+        return results
+
+    evaluator.evaluate = evaluate_checked
 
 
 def _one_line_errors(harness: Any) -> None:
@@ -163,8 +169,12 @@ def _one_line_errors(harness: Any) -> None:
         try:
             execute(self, args)
         except AmplifyError as error:
-            print(f"lm_eval: error: {error}", file=sys.stderr)  # noqa: T201  # as argparse does
-            raise SystemExit(2) from None
+            line = f"lm_eval: error: {error}"
+        else:
+            return
+        # Only now are the frames of the run gone, and with them its progress bars, which end with a line of their own.
+        print(line, file=sys.stderr)  # noqa: T201  # as argparse does
+        raise SystemExit(2)
 
     harness.HarnessCLI.execute = execute_with_one_line_errors
 
@@ -172,6 +182,6 @@ def _one_line_errors(harness: Any) -> None:
 _EXTENSIONS = {
     "lm_eval.models": _register_models,
     "lm_eval.tasks.manager": _extend_tasks,
-    "lm_eval.evaluator": _check_models,
+    "lm_eval.evaluator": _extend_evaluation,
     "lm_eval._cli.harness": _one_line_errors,
 }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
+import toy_tasks
+from torch.utils import collect_env
 
 from lm_eval_amplify.neurons import write_neurons
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The harness describes the machine in every result, by some dozen subprocesses: once is enough for all tests.
+collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ALLOWED_SKIPS = (Path(__file__).parent / "allowed_skips.txt").read_text().splitlines()
@@ -52,6 +60,54 @@ def neuron_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return paths[family]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of XCOPA, five documents a language."""
+    return toy_tasks.write_mirror(tmp_path_factory.mktemp("mirror"))
+
+
+@pytest.fixture(scope="session")
+def evaluate(mirror: Path) -> Callable[..., dict]:
+    """``simple_evaluate`` on our tasks, with the mirror, and on inline ones."""
+    from harness_runs import evaluator  # imports the harness, which other tests do without
+
+    return evaluator(mirror)
+
+
+@pytest.fixture(scope="session")
+def index() -> Callable[..., dict]:
+    """The harness's index of its thirteen thousand tasks, read once."""
+    from lm_eval.tasks import manager
+
+    build = manager.TaskIndex.build
+    return functools.cache(lambda paths: build(list(paths)))
+
+
+@pytest.fixture
+def lm_eval(monkeypatch, capfd, index, mirror, saved, neuron_path):
+    """Run ``lm_eval --model amplified_hf`` on tiny Qwen2 in this process; returns (exit status, stdout, stderr)."""
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.tasks import manager
+
+    monkeypatch.setattr("lm_eval.__main__.setup_logging", lambda: None)  # its handler would outlive this capture
+    monkeypatch.setattr(manager.TaskIndex, "build", staticmethod(lambda paths: dict(index(tuple(paths)))))
+
+    def run(*options, tasks="amplify_xcopa_ind_Latn", data_dir=mirror, model="amplified_hf", **model_args):
+        given = {"pretrained": saved("qwen2"), "neurons": neuron_path("qwen2")} | model_args
+        joined = ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        argv = ["lm_eval", "--model", model, "--model_args", joined, "--tasks", tasks, "--device", "cpu"]
+        argv += ["--metadata", json.dumps({"data_dir": str(data_dir)}), *map(str, options)]
+        monkeypatch.setattr(sys, "argv", argv)
+        status = 0
+        try:
+            cli_evaluate()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capfd.readouterr()
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

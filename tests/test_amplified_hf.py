@@ -3,81 +3,36 @@
 from __future__ import annotations
 
 import functools
-import json
 
-import lm_eval
-import lm_eval.tasks
 import pytest
 import tiny
 import torch
 import toy_tasks
+from harness_runs import (
+    TYPES,
+    XCOPA,
+    assert_same_answers,
+    everything,
+    numbers,
+    quick_batch_detection,
+    requests,
+    samples,
+)
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from lm_eval_amplify.errors import AmplifyError, InterventionError, LanguageError
+from lm_eval_amplify.errors import InterventionError, LanguageError
 from lm_eval_amplify.intervention import Intervention
-from lm_eval_amplify.models import hf
+from lm_eval_amplify.models.arguments import refuse_misspelt
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.neurons import read_neurons, write_neurons
 from lm_eval_amplify.provenance import signature
-from lm_eval_amplify.resources import tasks_folder
-
-XCOPA = ["amplify_xcopa_ind_Latn", "amplify_xcopa_zho_Hans", "amplify_xcopa_est_Latn"]
-TYPES = ("loglikelihood", "loglikelihood_rolling", "generate_until")
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory):
-    return toy_tasks.write_mirror(tmp_path_factory.mktemp("mirror"))
-
-
-@pytest.fixture(scope="module")
-def evaluate(mirror):
-    """simple_evaluate on our tasks and inline ones, without the harness's thirteen thousand."""
-    manager = lm_eval.tasks.TaskManager(
-        include_path=str(tasks_folder()), include_defaults=False, metadata={"data_dir": str(mirror)}
-    )
-
-    def run(model, model_args, tasks, **options):
-        return lm_eval.simple_evaluate(
-            model,
-            model_args=model_args if isinstance(model, str) else None,
-            tasks=tasks,
-            task_manager=manager,
-            device="cpu",
-            bootstrap_iters=0,
-            **{"batch_size": 4} | options,
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")
 def stock(evaluate, saved):
     """What ``--model hf`` gives on every kind of task, computed once per family."""
     return functools.cache(lambda family: evaluate("hf", f"pretrained={saved(family)}", everything(*TYPES)))
-
-
-def samples(results):
-    """Everything that was logged, by task; the documents' text is compared with it."""
-    return json.loads(json.dumps(results["samples"], default=str))
-
-
-def everything(*types):
-    return [*XCOPA, *(toy_tasks.inline_task(kind) for kind in types)]
-
-
-def requests(kind, languages=("ind_Latn",) * 3, task="toy"):
-    rows = toy_tasks._documents()["test"]
-    arguments = {
-        "loglikelihood": lambda row: (row["text"], " " + row["other"]),
-        "loglikelihood_rolling": lambda row: (row["text"],),
-        "generate_until": lambda row: (row["text"], {"until": ["\n"], "max_gen_toks": 6}),
-    }[kind.removesuffix("_amplified").removesuffix("_unamplified")]
-    return [
-        Instance(kind, {"amplify_language": language} if language else {}, arguments(rows[i]), 0, (task, i, 1))
-        for i, language in enumerate(languages)
-    ]
 
 
 # Stock where nothing is amplified ---------------------------------------------------------------------------------
@@ -95,10 +50,20 @@ def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(evaluate, st
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_fewshot": 2}, {"apply_chat_template": True}, {"batch_size": "auto"}, {"limit": 3}],
+    [
+        {"num_fewshot": 2},
+        {"apply_chat_template": True},
+        {"batch_size": "auto", "max_batch_size": 2},
+        {"limit": 3},
+    ],
     ids=str,
 )
 def test_the_harness_options_mean_what_they_mean_for_hf(evaluate, saved, neuron_path, options):
+    with quick_batch_detection():
+        _assert_they_mean_the_same(evaluate, saved, neuron_path, options)
+
+
+def _assert_they_mean_the_same(evaluate, saved, neuron_path, options):
     arguments = f"pretrained={saved('qwen2')}"
     tasks = XCOPA if "num_fewshot" in options else everything(*TYPES)
     if "apply_chat_template" in options:
@@ -137,20 +102,26 @@ def test_requests_of_each_language_run_amplified_in_it(evaluate, stock, saved, n
     assert different > 0.8 * sum(map(len, mixed.values()))
 
 
-def numbers(sample):
-    return torch.tensor([float(resp[0][0] if isinstance(resp[0], list) else resp[0]) for resp in sample["resps"]])
-
-
 def test_a_batch_of_mixed_lengths_equals_one_by_one(evaluate, saved, neuron_path):
     arguments = f"pretrained={saved('gemma2')},neurons={neuron_path('gemma2')},operation=add"
     one = samples(evaluate("amplified_hf", arguments, everything(*TYPES), batch_size=1))
     many = samples(evaluate("amplified_hf", arguments, everything(*TYPES), batch_size=7))
     for task in one:
-        for alone, together in zip(one[task], many[task], strict=True):
-            if "generate" in task:
-                assert alone["resps"] == together["resps"]
-            else:
-                torch.testing.assert_close(numbers(alone), numbers(together), atol=2e-4, rtol=1e-5)
+        assert_same_answers(one[task], many[task])
+
+
+def test_a_tokenizer_that_pads_left_and_one_that_pads_right_give_the_same(evaluate):
+    model, content = tiny.model("llama"), tiny.neurons("llama")
+    left, right = (
+        AmplifiedHFLM(model, tokenizer=tiny.tokenizer(side), neurons=content, factor=2, batch_size=7)
+        for side in ("left", "right")
+    )
+    one = AmplifiedHFLM(model, tokenizer=tiny.tokenizer("right"), neurons=content, factor=2, batch_size=1)
+    assert (left.tokenizer.padding_side, right.tokenizer.padding_side) == ("left", "right")
+    answers = samples(evaluate(right, None, everything(*TYPES)))
+    assert samples(evaluate(left, None, everything(*TYPES))) == answers
+    for task, alone in samples(evaluate(one, None, everything(*TYPES))).items():
+        assert_same_answers(alone, answers[task])
 
 
 def test_the_order_of_requests_changes_no_answer(saved, neuron_path):
@@ -182,6 +153,17 @@ def test_batches_in_parts_are_found_for_small_groups_too(saved, neuron_path):
     torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-5)
 
 
+def test_the_batch_of_the_longest_rows_is_found_once_for_all_groups(saved, neuron_path, monkeypatch):
+    lm = AmplifiedHFLM(
+        str(saved("llama")), neurons=str(neuron_path("llama")), device="cpu", batch_size="auto", max_batch_size=2
+    )
+    calls = []
+    call = HFLM._model_call
+    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: calls.append(1) or call(self, *a, **k))
+    lm.generate_until(requests("generate_until", ["ind_Latn", "est_Latn", "zho_Hans"]), disable_tqdm=True)
+    assert len(calls) == 5  # the harness tries a size five times; generation itself calls the model otherwise
+
+
 def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path):
     path = tmp_path / "n.safetensors"
     write_neurons(tiny.neurons("llama", tuple(toy_tasks.XCOPA_CONFIGS.values())), path)
@@ -194,7 +176,7 @@ def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path)
 
 
 def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate, saved, neuron_path, monkeypatch):
-    monkeypatch.setattr(HFLM, "_model_call", lambda *_a, **_k: pytest.fail("something was scored"))
+    monkeypatch.setattr(HFLM, "_loglikelihood_tokens", lambda *_a, **_k: pytest.fail("something was scored"))
     rows = [{"text": row["text"], "other": row["other"]} for row in toy_tasks._documents()["test"]]
     lost = toy_tasks.inline_task(
         "generate_until", custom_dataset=lambda **_: {"test": toy_tasks.datasets.Dataset.from_list(rows)}
@@ -202,24 +184,6 @@ def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate,
     arguments = f"pretrained={saved('llama')},neurons={neuron_path('llama')}"
     with pytest.raises(LanguageError, match="task 'toy_generate_until' has no language"):
         evaluate("amplified_hf", arguments, [XCOPA[0], lost])
-
-
-def test_an_exception_in_a_run_leaves_the_model_unamplified(saved, neuron_path, monkeypatch):
-    lm = AmplifiedHFLM(
-        str(saved("llama")), neurons=str(neuron_path("llama")), operation="scale", factor=3, device="cpu"
-    )
-    before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
-    call = HFLM._model_call
-
-    def fail(self, *arguments, **options):
-        call(self, *arguments, **options)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(HFLM, "_model_call", fail)
-    with pytest.raises(KeyboardInterrupt):
-        lm.loglikelihood(requests("loglikelihood"), disable_tqdm=True)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in lm.model.state_dict().items())
-    assert not any(module._forward_hooks for module in lm.model.modules())
 
 
 # Both sides in one run --------------------------------------------------------------------------------------------
@@ -284,32 +248,7 @@ def test_sampled_generations_are_drawn_anew(saved, neuron_path, options):
     assert len(texts) > 1
 
 
-# Caches -----------------------------------------------------------------------------------------------------------
-
-
-def test_one_response_cache_serves_every_condition_and_the_plain_model_right(evaluate, saved, neuron_path, tmp_path):
-    arguments = f"pretrained={saved('qwen2')}"
-    neurons = f"{arguments},neurons={neuron_path('qwen2')}"
-    runs = [
-        ("amplified_hf", f"{neurons},factor=2,language=ind_Latn"),
-        ("amplified_hf", f"{neurons},factor=3,language=ind_Latn"),
-        ("amplified_hf", f"{neurons},factor=2,language=est_Latn"),
-        ("hf", arguments),
-        ("amplified_hf", f"{neurons},operation=scale"),
-    ]
-    fresh = [samples(evaluate(*run, XCOPA)) for run in runs]
-    cache = str(tmp_path / "cache")
-    for _ in range(2):  # the second time from the cache
-        for run, right in zip(runs, fresh, strict=True):
-            assert samples(evaluate(*run, XCOPA, use_cache=cache)) == right
-
-
-def test_a_response_cache_is_refused_where_a_text_has_an_answer_for_each_language(
-    evaluate, saved, neuron_path, tmp_path
-):
-    arguments = f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')}"
-    with pytest.raises(AmplifyError, match="--use_cache knows answers by their text alone.*give language=<code>"):
-        evaluate("amplified_hf", arguments, XCOPA, use_cache=str(tmp_path / "cache"))
+# Provenance -------------------------------------------------------------------------------------------------------
 
 
 def test_what_else_changes_scores_is_part_of_the_signature(saved, neuron_path):
@@ -324,31 +263,6 @@ def test_what_else_changes_scores_is_part_of_the_signature(saved, neuron_path):
     changed.lm_head.weight.data.mul_(2)
     after = AmplifiedHFLM(changed, tokenizer=tiny.tokenizer(), **options).get_model_info()["amplify"]["model"]
     assert before != after
-
-
-def test_a_process_whose_share_is_cached_is_not_waited_for(saved, neuron_path, monkeypatch):
-    """Under a fixed language nothing is agreed on: a process that the cache has answered does not come to agree."""
-    lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), language="ind_Latn", device="cpu")
-    lm._world_size = 2
-    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda *_: pytest.fail("waited for another process"))
-    assert len(lm.loglikelihood(requests("loglikelihood"), disable_tqdm=True)) == 3
-
-
-def test_twins_never_reach_the_harness_cache(saved, neuron_path):
-    class Recorder:
-        dbdict = None
-
-        def add_partial(self, *arguments):
-            raise AssertionError(arguments)
-
-    lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu")
-    lm.cache_hook = recorder = Recorder()
-    lm.loglikelihood_amplified(requests("loglikelihood_amplified"), disable_tqdm=True)
-    lm.generate_until_unamplified(requests("generate_until_unamplified"), disable_tqdm=True)
-    assert lm.cache_hook is recorder
-
-
-# Provenance -------------------------------------------------------------------------------------------------------
 
 
 def test_results_carry_the_signature_and_its_parts(evaluate, saved, neuron_path):
@@ -385,45 +299,7 @@ def test_the_model_is_by_default_that_of_the_neuron_file(saved, tmp_path, caplog
     assert f"found in org/base and amplify {saved('llama')}" in caplog.text
 
 
-# Bad input ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"neurons": "nowhere.safetensors"}, "no neuron file 'nowhere.safetensors'"),
-        ({"language": "fra_Latn"}, "no language 'fra_Latn'; it has est_Latn"),
-        ({"language": "ind_Latm"}, "no language 'ind_Latm'.*did you mean 'ind_Latn'"),
-        ({"language": "ind_Latn+indo"}, "unknown language 'indo'"),
-        ({"language": ""}, "language=''"),
-        ({"statistic": "p90"}, "no statistic 'p90'; it has max, sentence_median"),
-        ({"mode": "fold"}, "mode=fold with operation 'set'"),
-        ({"mode": "fast"}, "mode=fast: expected auto, fold, hook"),
-        ({"scorer": "packed"}, "scorer=packed: expected stock"),
-        ({"factor": float("nan")}, "factor=nan"),
-        ({"factor": "big"}, "factor='big'"),
-        ({"layers": "0-3"}, "layers=0-3: layer 3 is out of range"),
-        ({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'"),
-        ({"operatoin": "set"}, "did you mean 'operation'"),
-        ({"neuron": "x"}, "did you mean 'neurons'"),
-        ({"stat": "max"}, "did you mean 'statistic'"),
-        ({"positions": "generated"}, "argument 'positions' is not in this version"),
-        ({"pretrained": None}, "give pretrained=<model>: no neuron file names the model"),
-    ],
-    ids=str,
-)
-def test_a_wrong_argument_is_one_clear_line_before_the_model_is_loaded(
-    saved, neuron_path, monkeypatch, arguments, message
-):
-    monkeypatch.setattr(HFLM, "__init__", lambda *_a, **_k: pytest.fail("the model was loaded"))
-    given = {
-        "pretrained": str(saved("llama")),
-        "neurons": str(neuron_path("llama")),
-        "device": "cpu",
-    } | arguments
-    with pytest.raises(AmplifyError, match=message) as caught:
-        AmplifiedHFLM(**given)
-    assert "\n" not in str(caught.value)
+# Arguments -----------------------------------------------------------------------------------------------------------
 
 
 def test_arguments_of_hf_and_of_transformers_are_not_taken_for_ours(saved, neuron_path):
@@ -443,19 +319,7 @@ def test_no_argument_of_transformers_models_is_taken_for_a_misspelt_one_of_ours(
     names = {"attn_implementation", "device_map", "load_in_4bit", "quantization_config", "token", "state_dict"}
     for config in ("Qwen2Config", "LlamaConfig", "Gemma2Config", "GPT2Config", "MistralConfig", "BloomConfig"):
         names |= set(inspect.signature(getattr(transformers, config).__init__).parameters)
-    hf._refuse_misspelt(dict.fromkeys(names))
-
-
-def test_a_file_of_another_model_is_refused(saved, neuron_path):
-    with pytest.raises(AmplifyError, match="not of this model: .*intermediate_size=48, the model has 64"):
-        AmplifiedHFLM(str(saved("gpt2")), neurons=str(neuron_path("llama")), device="cpu")
-
-
-def test_layers_without_neurons_are_warned_of(saved, tmp_path, caplog):
-    path = tmp_path / "n.safetensors"
-    write_neurons(tiny.neurons("llama", per_layer=0), path)
-    AmplifiedHFLM(str(saved("llama")), neurons=str(path), language="ind_Latn", device="cpu")
-    assert "ind_Latn: no neuron to amplify" in caplog.text
+    refuse_misspelt(names, AmplifiedHFLM, HFLM)
 
 
 def test_a_request_to_amplify_without_neurons_is_refused(saved):

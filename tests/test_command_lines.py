@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import pickle
 import subprocess
 import sys
 
 import pytest
 import tiny
 import torch
-import toy_tasks
-from lm_eval.__main__ import cli_evaluate
-from lm_eval.tasks import manager
+from harness_runs import assert_one_line
 
 from lm_eval_amplify import cli
 from lm_eval_amplify.neurons import read_neurons, write_neurons
 from lm_eval_amplify.neurons.reference import import_reference_mask
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory):
-    return toy_tasks.write_mirror(tmp_path_factory.mktemp("mirror"))
-
-
-@pytest.fixture(scope="module")
-def index():
-    """The harness's index of its thirteen thousand tasks, read once."""
-    build = manager.TaskIndex.build
-    return functools.cache(lambda paths: build(list(paths)))
-
-
-@pytest.fixture
-def lm_eval(monkeypatch, capfd, index, mirror, saved, neuron_path):
-    """Run ``lm_eval --model amplified_hf`` on tiny Qwen2 in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.setattr("lm_eval.__main__.setup_logging", lambda: None)  # its handler would outlive this capture
-    monkeypatch.setattr(manager.TaskIndex, "build", staticmethod(lambda paths: dict(index(tuple(paths)))))
-
-    def run(*options, tasks="amplify_xcopa_ind_Latn", data_dir=mirror, model="amplified_hf", **model_args):
-        given = {"pretrained": saved("qwen2"), "neurons": neuron_path("qwen2")} | model_args
-        joined = ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
-        argv = ["lm_eval", "--model", model, "--model_args", joined, "--tasks", tasks, "--device", "cpu"]
-        argv += ["--metadata", json.dumps({"data_dir": str(data_dir)}), *map(str, options)]
-        monkeypatch.setattr(sys, "argv", argv)
-        status = 0
-        try:
-            cli_evaluate()
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capfd.readouterr()
-
-    return run
 
 
 def results_in(folder):
@@ -95,90 +56,10 @@ def test_samples_and_the_chat_template_behave(lm_eval, tmp_path):
     assert prompt.endswith("<|assistant|>\n")
 
 
-def assert_one_line(result, message):
-    status, out, err = result
-    assert status == 2
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("lm_eval: error: ")
-    assert message in last
-    assert "Traceback" not in out + err
-
-
-@pytest.mark.parametrize(
-    ("model_args", "message"),
-    [
-        ({"neurons": "nowhere.safetensors"}, "no neuron file 'nowhere.safetensors'"),
-        ({"language": "ind_Latin"}, "unknown language 'ind_Latin' (did you mean 'ind_Latn'"),
-        ({"language": "fr"}, "no language 'fra_Latn'"),
-        ({"statistic": "p90"}, "no statistic 'p90'"),
-        ({"mode": "fold"}, "mode=fold with operation 'set'"),
-        ({"mode": "hok"}, "mode=hok (did you mean 'hook'?): expected auto, fold, hook"),
-        ({"factor": "nan"}, "factor=nan: expected a finite number"),
-        ({"factor": "inf"}, "factor=inf: expected a finite number"),
-        ({"factor": "two"}, "factor='two': expected a finite number"),
-        ({"layers": "0-9"}, "layers=0-9: layer 3 is out of range"),
-        ({"operatin": "set"}, "unknown argument 'operatin' (did you mean 'operation'"),
-        ({"data_dir": "/nowhere"}, "data_dir=/nowhere is not a folder"),
-        ({"tasks": "arc_easy", "data_dir": None}, "cannot"),
-    ],
-    ids=str,
-)
-def test_bad_input_is_one_line_and_status_2(lm_eval, tmp_path, monkeypatch, model_args, message):
-    if model_args.get("tasks") == "arc_easy":  # a task without a language; its data stood in for
-        message = "task 'arc_easy' has no language"
-        monkeypatch.setattr("lm_eval.api.task.datasets.load_dataset", lambda *_a, **_k: _arc())
-    result = lm_eval("--output_path", tmp_path / "out", "--log_samples", **model_args)
-    assert_one_line(result, message)
-    assert not (tmp_path / "out").exists()
-
-
-def _arc():
-    import datasets
-
-    row = {
-        "id": "1",
-        "question": "2+2?",
-        "choices": {"text": ["3", "4"], "label": ["A", "B"]},
-        "answerKey": "B",
-    }
-    rows = datasets.Dataset.from_list([row] * 3)
-    return datasets.DatasetDict({"train": rows, "validation": rows, "test": rows})
-
-
-def damaged(kind, good: bytes) -> bytes:
-    if kind == "truncated":
-        return good[:-7]
-    if kind == "flipped":
-        return good[:-40] + bytes([good[-40] ^ 4]) + good[-39:]
-    if kind == "version":
-        return good.replace(b'"version":"1"', b'"version":"9"')
-    return pickle.dumps([[[1]]])
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("truncated", "truncated or damaged"),
-        ("flipped", "the checksum does not match"),
-        ("version", "metadata field 'version' is '9', expected '1'"),
-        ("pickle", "pickle"),
-    ],
-)
-def test_a_damaged_neuron_file_is_one_line_and_status_2(lm_eval, neuron_path, tmp_path, kind, message):
-    path = tmp_path / "bad.safetensors"
-    path.write_bytes(damaged(kind, neuron_path("qwen2").read_bytes()))
-    assert_one_line(lm_eval(neurons=path), message)
-
-
-def test_a_neuron_file_of_another_model_is_one_line_and_status_2(lm_eval, neuron_path):
-    assert_one_line(lm_eval(neurons=neuron_path("gpt2")), "not of this model: neurons with intermediate_size=64")
-
-
-def test_an_imported_mask_says_what_to_do_for_want_of_a_statistic(lm_eval, tmp_path):
+def test_an_imported_mask_runs_by_scale_and_by_the_constant_one(lm_eval, tmp_path):
     torch.save([[torch.tensor([1, 2])] * tiny.LAYERS], tmp_path / "m.pth")
     path = tmp_path / "imported.safetensors"
     write_neurons(import_reference_mask(tmp_path / "m.pth", ["id"]), path)
-    assert_one_line(lm_eval(neurons=path), "it has none (an imported mask has none): use statistic=one")
     assert lm_eval("--limit", 2, neurons=path, operation="scale", factor=3)[0] == 0
     assert lm_eval("--limit", 2, neurons=path, statistic="one", factor=3)[0] == 0
 
@@ -197,44 +78,6 @@ def test_a_mistake_in_a_real_process_is_one_line_and_status_2(neuron_path, saved
     command += ["--model_args", f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},mode=fold"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert_one_line((done.returncode, done.stdout, done.stderr), "mode=fold with operation 'set'")
-
-
-def launched(saved, neuron_path, mirror, tasks):
-    """What follows the launcher on the command line."""
-    command = ["-m", "lm_eval", "--model", "amplified_hf", "--tasks", tasks, "--metadata"]
-    command += [json.dumps({"data_dir": str(mirror)}), "--model_args"]
-    return [*command, f"pretrained={saved('qwen2')},neurons={neuron_path('qwen2')},factor=2"]
-
-
-def test_accelerate_launch_runs_it(saved, neuron_path, mirror):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-    command += [*launched(saved, neuron_path, mirror, "amplify_xcopa_ind_Latn"), "--limit", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "|amplify_xcopa_ind_Latn|" in done.stdout
-
-
-def test_two_processes_give_the_answers_of_one(lm_eval, saved, neuron_path, mirror, tmp_path):
-    """Three languages spread over two processes, some of which have no request of a language."""
-    tasks = "amplify_xcopa_ind_Latn,amplify_xcopa_zho_Hans,amplify_xcopa_est_Latn"
-    options = ["--log_samples", "--limit", "3", "--batch_size", "2"]
-    assert lm_eval(*options, "--output_path", tmp_path / "one", tasks=tasks, factor=2)[0] == 0
-    # On a CPU `accelerate launch` starts one process whatever --num_processes says; this is what it does on GPUs.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [*launched(saved, neuron_path, mirror, tasks), *options, "--output_path", str(tmp_path / "two")]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "amplify_xcopa_ind_Latn on rank 1" in done.stderr
-    one, two = results_in(tmp_path / "one"), results_in(tmp_path / "two")
-    assert two[0]["results"] == one[0]["results"]
-    for task, logged in one[1].items():
-        both = sorted(two[1][task], key=lambda sample: sample["doc_id"])
-        for alone, together in zip(logged, both, strict=True):
-            assert alone["arguments"] == together["arguments"]
-            mine = torch.tensor([float(r[0][0]) for r in alone["resps"]])
-            theirs = torch.tensor([float(r[0][0]) for r in together["resps"]])
-            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-6)
 
 
 # Our own command ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ LAYERS = [
     ["intervention"],
     ["architecture"],
     ["amplifier"],
-    ["provenance"],
+    ["provenance", "effect"],
     ["identify"],
     ["tasks_support", "models"],
     ["plugin", "cli"],

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
-from lm_eval_amplify.architecture import FeedForward, find_feed_forwards
+from lm_eval_amplify.architecture import Change, find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError, ModelError
 from lm_eval_amplify.identify.tokens import Batch
 
@@ -25,7 +26,7 @@ class Network:
         model: A decoder-only Hugging Face model, on whatever devices; put into evaluation mode while it runs.
 
     Raises:
-        ArchitectureError: The model is not supported, or its layers differ in d_ff.
+        ArchitectureError: The model is not supported, or an encoder-decoder, or its layers differ in d_ff.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,6 +43,11 @@ class Network:
         self._decoder: nn.Module = getattr(model, "base_model", model)
         self._device = _input_device(model)
         self._is_counted = torch.empty(0, dtype=torch.bool)
+        self._is_tried_out = False
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise ArchitectureError(
+                f"{self.architecture} is an encoder-decoder: neurons are identified in decoders only"
+            )
 
     @property
     def num_layers(self) -> int:
@@ -57,7 +63,19 @@ class Network:
 
     @contextmanager
     def looking(self, looks: Mapping[int, Look]) -> Iterator[None]:
-        """Show the activations of some layers, by number, to a function each, inside the ``with`` block."""
+        """Show the activations of some layers, by number, to a function each, inside the ``with`` block.
+
+        Raises:
+            ArchitectureError: At the first use, if the model's activations cannot be counted token by token, because
+                a network does not run once over each, or its activations depend on later tokens.
+        """
+        if not self._is_tried_out:
+            self._try_out()
+        with self._hooked(looks):
+            yield
+
+    @contextmanager
+    def _hooked(self, looks: Mapping[int, Look]) -> Iterator[None]:
         with ExitStack() as undo:
             for module in self._model.modules():
                 if module.training:
@@ -65,8 +83,7 @@ class Network:
             self._model.eval()
             for layer, look in looks.items():
                 block = self.blocks[layer]
-                handle = block.activation.register_forward_hook(self._hook(block, look))
-                undo.callback(handle.remove)
+                block.hook(self._show(look), undo)
             yield
 
     def run(self, batch: Batch) -> None:
@@ -108,17 +125,41 @@ class Network:
 
             return look
 
-        with self.looking({block.layer: look_at(block.layer) for block in self.blocks}):
+        with self._hooked({block.layer: look_at(block.layer) for block in self.blocks}):
             self._forward(batch)
         return min(found, default=None)
 
-    def _hook(self, block: FeedForward, look: Look) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], None]:
-        def show(_module: nn.Module, _inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-            if output.shape[-1] != block.d_ff:
+    def _try_out(self) -> None:
+        """Run two texts that differ in their last token once, and refuse a model whose layers show more than that."""
+        middle = _vocabulary(self._model) // 2  # where no special token is
+        ids = middle + np.array([[0, 1, 2], [0, 1, 3]])
+        seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(self.num_layers)}
+
+        def keep(layer: int) -> Look:
+            return lambda activation, _is_counted: seen[layer].append(activation)
+
+        with self._hooked({layer: keep(layer) for layer in seen}):
+            self._forward(Batch(ids, np.ones_like(ids, dtype=bool), np.arange(len(ids))))
+        for layer, shown in seen.items():
+            if [len(activation) for activation in shown] != [ids.size]:
+                rows = ", ".join(str(len(activation)) for activation in shown) or "none"
                 raise ArchitectureError(
-                    f"{block.name}: activation of width {output.shape[-1]}, expected d_ff={block.d_ff}"
+                    f"{self.architecture} does not run the feed-forward network of layer {layer} once over every token "
+                    f"(rows of its runs: {rows}; tokens: {ids.size}): its neurons cannot be identified"
                 )
-            look(output.flatten(0, -2), self._is_counted.to(output.device))
+            one, other = shown[0].view(*ids.shape, -1)[:, :-1].float()
+            # Rounding may differ between rows of a batch; what a later token does is far larger.
+            tolerance = 8 * torch.finfo(shown[0].dtype).eps * one.abs().max()
+            if ((one - other).abs() > tolerance).any():
+                raise ArchitectureError(
+                    f"{self.architecture} lets a token's activations depend on later ones, or has them in another "
+                    "order than [batch, pos]: its neurons cannot be identified"
+                )
+        self._is_tried_out = True
+
+    def _show(self, look: Look) -> Change:
+        def show(activation: torch.Tensor, _may_write: bool) -> None:
+            look(activation.flatten(0, -2), self._is_counted.to(activation.device))
 
         return show
 
@@ -126,4 +167,12 @@ class Network:
 def _input_device(model: nn.Module) -> torch.device:
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     weight = getattr(embeddings, "weight", None)
-    return weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
+    device = weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
+    # Where weights are offloaded, accelerate brings inputs to the module's device.
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def _vocabulary(model: nn.Module) -> int:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    number = getattr(embeddings, "num_embeddings", None) or getattr(model.config, "vocab_size", None)
+    return number if isinstance(number, int) else 8

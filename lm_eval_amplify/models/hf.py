@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
+from lm_eval_amplify.effect import probe_tokens, without_effect
 from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
 from lm_eval_amplify.intervention import Intervention, Operation
 from lm_eval_amplify.languages import canonical_language
+from lm_eval_amplify.models.arguments import refuse_misspelt
+from lm_eval_amplify.models.finite import NonFiniteRows, OnNonFinite, Watch, check_on_nonfinite
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
 from lm_eval_amplify.provenance import (
@@ -26,14 +30,6 @@ from lm_eval_amplify.provenance import (
     tokenizer_hash,
 )
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
-
-_NOT_YET = ("preset", "positions", "on_nonfinite")
-"""Arguments that are planned; until then they must not pass for something that transformers knows."""
-
-_TRANSFORMERS_OWN = frozenset({"n_layers"})
-"""Arguments that transformers takes and whose names are nearer to ours than a slip of the keys."""
-
-_SHORTEST_ABBREVIATION = 4
 
 _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
 """HFLM's arguments that change no score, or are part of the signature by themselves."""
@@ -54,6 +50,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             ``statistic``, ``factor``, ``others_operation``, ``others_factor`` and ``layers``.
         mode: ``auto``, ``fold`` or ``hook``; see :class:`~lm_eval_amplify.amplifier.Amplifier`.
         scorer: ``stock``: HFLM's own scoring.
+        on_nonfinite: What to do with an answer that comes of logits that are not finite: ``warn`` once per task and
+            count them in the results, or stop with an ``error``.
         **hf_arguments: HFLM's.
 
     Raises:
@@ -74,9 +72,11 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         layers: str = "all",
         mode: Mode = "auto",
         scorer: Literal["stock"] = "stock",
+        on_nonfinite: OnNonFinite = "warn",
         **hf_arguments: Any,
     ) -> None:
-        _refuse_misspelt(hf_arguments)
+        refuse_misspelt(hf_arguments, AmplifiedHFLM, HFLM)
+        check_on_nonfinite(on_nonfinite)
         if scorer != "stock":
             raise InterventionError(f"scorer={scorer}{did_you_mean(str(scorer), ['stock'])}: expected stock")
         self.intervention = Intervention(operation, factor, statistic, others_operation, others_factor, layers)
@@ -87,13 +87,17 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             _logger.warning("no neurons=<file> given: the model runs unamplified")
         else:
             self.intervention.check_against(self.neurons)
+        self.on_nonfinite = on_nonfinite
+        self._contexts: Sequence[str] = ()
+        self._longest_batch: int | None = None
+        self._is_split = hf_arguments.get("tp_plan") is not None  # one model over all processes
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
         self.amplifier = None
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
-            self._warn_of_no_effect()
+            self._warn_of_no_effect(self.amplifier)
 
     batch_schedule: float
 
@@ -128,7 +132,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         return info | {"amplify": {"signature": signature(parts), **parts}}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Give the answers of each condition a table of their own in the harness's cache.
+        """Give the answers of each signature a table of their own in the harness's cache.
 
         The harness looks answers up by the request's text alone, so those of another factor, language, model, or of the
         plain model, would be taken for this one's.
@@ -136,8 +140,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         Raises:
             CacheError: Requests are amplified in their own languages, where even one run may give a text two answers.
         """
-        if self.is_amplified and cache_hook.dbdict is not None:
-            if self.fixed_targets is None:
+        if cache_hook.dbdict is not None:
+            if self.is_amplified and self.fixed_targets is None:
                 raise CacheError(
                     "--use_cache knows answers by their text alone, and under language=task a text has one for each "
                     "language: give language=<code>, or leave --use_cache out"
@@ -167,6 +171,14 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             parts["hf"] = "+".join(f"{name}={value}" for name, value in self._scoring.items())
         return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
 
+    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
+        """As in HFLM; for rows of the greatest length, as generation has them, once: all groups would find the same."""
+        if requests:
+            return int(super()._detect_batch_size(requests, pos))
+        if self._longest_batch is None:
+            self._longest_batch = int(super()._detect_batch_size())
+        return self._longest_batch
+
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
         """As in HFLM, for groups smaller than the number of parts of ``batch_size=auto:parts`` too."""
         parts = self.batch_schedule
@@ -175,6 +187,28 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             return int(super()._batch_scheduler(pos, n_reordered_requests))
         finally:
             self.batch_schedule = parts
+
+    # Generation whose logits are watched ------------------------------------------------------------------------------
+
+    def tok_batch_encode(self, strings: list[str], *arguments: Any, **options: Any) -> Any:
+        """As in HFLM; the contexts are those of the rows that are generated next."""
+        self._contexts = strings
+        return super().tok_batch_encode(strings, *arguments, **options)
+
+    def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        rows = NonFiniteRows()
+        options["logits_processor"] = [*options.pop("logits_processor", ()), rows]
+        watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
+        try:
+            generated: torch.Tensor = super()._model_generate(*arguments, **options)
+        except RuntimeError as error:  # as torch raises where it should sample from them
+            noted = rows.among(self._contexts)
+            if watch is None or not noted:
+                raise
+            raise watch.cannot_sample(min(noted)) from error
+        if watch is not None:
+            watch.contexts |= rows.among(self._contexts)
+        return generated
 
     # Arguments -------------------------------------------------------------------------------------------------------
 
@@ -198,43 +232,44 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         return pretrained
 
     def _share_out(self) -> None:
-        """Take part in a run of several processes without several GPUs too, where HFLM does everything in each."""
-        accelerator = getattr(self, "accelerator", None)
-        if accelerator is not None and self._world_size == 1:
-            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        """Take part in a run of several processes without several GPUs, and on several machines, too.
 
-    def _warn_of_no_effect(self) -> None:
-        if self.amplifier is None or self.neurons is None or self.intervention.is_identity:
+        HFLM does everything in each process of the former, and takes its rank on its own machine in the latter.
+        """
+        accelerator = getattr(self, "accelerator", None)
+        if accelerator is not None:
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(self.pretrained, str) and not self._is_split:
+            _logger.warning(
+                "one of %s processes, but each does everything: without GPUs set ACCELERATE_USE_CPU=true to share it "
+                "out",
+                os.environ["WORLD_SIZE"],
+            )
+
+    def _warn_of_no_effect(self, amplifier: Amplifier) -> None:
+        """Costs a forward pass of a few tokens, and one more for each language that requests can be amplified for."""
+        if self.intervention.is_identity:
+            identity = ", ".join(
+                f"{operation} by factor {factor:g}" for operation, factor in self.intervention.operations
+            )
+            _logger.warning("%s changes nothing: the model runs unamplified", identity)
             return
-        for targets in [self.fixed_targets] if self.fixed_targets else [(one,) for one in self.neurons.languages]:
-            if not self.amplifier.number_of_neurons(*targets):
-                _logger.warning(
-                    "%s: no neuron to amplify in layers=%s of the neuron file",
-                    "+".join(targets),
-                    self.intervention.layers,
-                )
+        targets = [self.fixed_targets] if self.fixed_targets else [(one,) for one in amplifier.neurons.languages]
+        by_reason: dict[str, list[str]] = {}
+        for languages, reason in without_effect(amplifier, self.model, self._probe, targets).items():
+            by_reason.setdefault(reason, []).append("+".join(languages))
+        for reason, affected in by_reason.items():
+            _logger.warning("%s: %s", ", ".join(affected), reason)
+
+    def _probe(self) -> torch.Tensor:
+        known = getattr(self.config.get_text_config(), "vocab_size", self.vocab_size)
+        tokens = probe_tokens(min(known, self.vocab_size))[:, : self.max_length].to(self.device)
+        further = {"attn_mask": torch.ones_like(tokens), "labels": tokens} if self.backend == "seq2seq" else {}
+        logits: torch.Tensor = self._model_call(tokens, **further)
+        return logits
 
 
 def _read(neurons: str | NeuronFile | None) -> NeuronFile | None:
     if neurons is None or isinstance(neurons, NeuronFile):
         return neurons
     return read_neurons(locate_neurons(str(neurons)))
-
-
-def _refuse_misspelt(hf_arguments: dict[str, Any]) -> None:
-    """Refuse an argument that is neither ours nor HFLM's but near one of ours: HFLM would hand it to transformers."""
-    ours = [
-        name
-        for name, parameter in inspect.signature(AmplifiedHFLM.__init__).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
-    known = set(inspect.signature(HFLM.__init__).parameters)
-    for name in hf_arguments:
-        if name in _NOT_YET:
-            raise InterventionError(f"argument {name!r} is not in this version; ours are {', '.join(ours)}")
-        # Near enough for a slip of the keys, not for what transformers' configurations are called, and abbreviations.
-        near = did_you_mean(name, ours, cutoff=0.82)
-        short = [full for full in ours if full.startswith(name) and len(name) >= _SHORTEST_ABBREVIATION]
-        near = f" (did you mean {short[0]!r}?)" if short else near
-        if name not in known and name not in _TRANSFORMERS_OWN and near:
-            raise InterventionError(f"unknown argument {name!r}{near}; ours are {', '.join(ours)}")

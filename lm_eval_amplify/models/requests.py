@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 
 from lm_eval_amplify.errors import LanguageError
+from lm_eval_amplify.models.finite import OnNonFinite, Watch
 from lm_eval_amplify.models.paired_draws import Method, PairedDraws, is_sampled
 from lm_eval_amplify.neurons.file import NeuronFile
 from lm_eval_amplify.task_languages import language_of_task
@@ -22,25 +22,28 @@ LANGUAGE_COLUMN = "amplify_language"
 Targets: TypeAlias = tuple[str, ...] | None
 """The languages whose neurons are amplified together; None: unamplified."""
 
+Hook = TypeVar("Hook", bound=CacheHook)
+
 
 class AmplifiedRequests(PairedDraws):
     """Runs the harness's requests, and their amplified and unamplified twins, on a model that can be amplified.
 
     Mixed in before a harness model. Under a fixed language, and where the intervention is an identity, the harness's
     own methods get all requests at once. Otherwise requests are grouped by language and each group runs under its own
-    intervention. Processes of a data-parallel run agree on the languages first, because some methods of the harness
-    communicate: a process without requests of a language runs one of its others in its place and drops the answer.
+    intervention. In a run of several processes each runs the groups that it has, by itself.
     """
 
     cache_hook: CacheHook
-    _rank: int
     _world_size: int
+    on_nonfinite: OnNonFinite
+    """What an answer that is not finite is: a warning, or an error."""
     neurons: NeuronFile | None
     fixed_targets: Targets
     """The languages of ``language=a+b``; None under ``language=task``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._remembered: dict[Any, Any] = {}
+        self._warned: set[tuple[str | None, str]] = set()
         super().__init__(*args, **kwargs)
 
     def amplified_as(self, targets: Sequence[str]) -> AbstractContextManager[None]:
@@ -161,44 +164,58 @@ class AmplifiedRequests(PairedDraws):
     # Running -----------------------------------------------------------------------------------------------------
 
     def _run_ordinary(self, method: Method, requests: list[Instance], disable_tqdm: bool) -> list[Any]:
+        targets: list[Targets]
         if not self.is_amplified:
-            return method(requests, disable_tqdm=disable_tqdm)
-        if self.fixed_targets is not None:
-            with self.amplified_as(self.fixed_targets):
-                return method(requests, disable_tqdm=disable_tqdm)
-        return self._run(method, requests, [(self._language_of(one),) for one in requests], requests, disable_tqdm)
+            targets = [None] * len(requests)
+        elif self.fixed_targets is not None:
+            targets = [self.fixed_targets] * len(requests)
+        else:
+            targets = [(self._language_of(one),) for one in requests]
+        return self._run(method, requests, targets, disable_tqdm)
 
     def _run(
-        self,
-        method: Method,
-        requests: list[Instance],
-        targets: Sequence[Targets],
-        stand_in: Sequence[Instance],
-        disable_tqdm: bool,
+        self, method: Method, requests: list[Instance], targets: Sequence[Targets], disable_tqdm: bool
     ) -> list[Any]:
-        """Run each group under its intervention; ``stand_in[0]`` runs where another process has a group alone."""
-        stand_in = stand_in[:1]
+        """Run each group under its intervention and put the answers in order."""
         answers: list[Any] = [None] * len(requests)
-        for group in self._agree(targets):
+        for group in sorted(set(targets), key=lambda group: group or ()):
             positions = [position for position, own in enumerate(targets) if own == group]
-            with nullcontext() if group is None else self.amplified_as(group):
-                if positions:
-                    chosen = requests if len(positions) == len(requests) else [requests[i] for i in positions]
-                    for position, answer in zip(positions, method(chosen, disable_tqdm=disable_tqdm), strict=True):
-                        answers[position] = answer
-                elif stand_in:
-                    with self._without_cache():
-                        method(list(stand_in), disable_tqdm=True)
+            chosen = requests if len(positions) == len(requests) else [requests[i] for i in positions]
+            with self._alone(), self._watched(chosen, group) as watch, self._amplified_or_not(group):
+                for position, answer in zip(positions, method(chosen, disable_tqdm=disable_tqdm), strict=True):
+                    answers[position] = watch.marked(requests[position].args[0], answer)
         return answers
 
-    def _agree(self, targets: Sequence[Targets]) -> list[Targets]:
-        """The groups that any process has, in an order that is the same in all of them."""
-        groups = set(targets)
-        if self.world_size > 1:
-            gathered: list[set[Targets]] = [set()] * self.world_size
-            torch.distributed.all_gather_object(gathered, groups)
-            groups = set().union(*gathered)
-        return sorted(groups, key=lambda group: group or ())
+    def _amplified_or_not(self, targets: Targets) -> AbstractContextManager[None]:
+        return nullcontext() if targets is None else self.amplified_as(targets)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let the harness's methods run as in a single process.
+
+        They communicate to give every process equally many batches of one size, for models that are sharded among
+        processes. Here each has a whole model; but groups differ in size, and a process whose requests
+        are all in a cache does not come to communicate, so that the others would wait for it.
+        """
+        world_size, self._world_size = self._world_size, 1
+        try:
+            yield
+        finally:
+            self._world_size = world_size
+
+    @contextmanager
+    def _watched(self, requests: Sequence[Instance], targets: Targets) -> Iterator[Watch]:
+        condition = f"amplified for {'+'.join(targets)} ({self.condition})" if targets else "unamplified"
+        with self._cache_hook(Watch(self.cache_hook, requests, condition, self.on_nonfinite, self._warned)) as watch:
+            yield watch
+
+    @contextmanager
+    def _cache_hook(self, hook: Hook) -> Iterator[Hook]:
+        before, self.cache_hook = self.cache_hook, hook
+        try:
+            yield hook
+        finally:
+            self.cache_hook = before
 
     def _run_twin(
         self,
@@ -218,29 +235,14 @@ class AmplifiedRequests(PairedDraws):
             if keys[position] not in self._remembered:
                 new.setdefault(keys[position], position)
         chosen = list(new.values())
-        with self._without_cache():
-            answers = self._run(
-                method,
-                [requests[i] for i in chosen],
-                [targets[i] for i in chosen],
-                requests,
-                disable_tqdm,
-            )
+        with self._cache_hook(CacheHook(None)):
+            answers = self._run(method, [requests[i] for i in chosen], [targets[i] for i in chosen], disable_tqdm)
         self._remembered.update(zip(new, answers, strict=True))
         return [self._remembered[key] for key in keys]
 
     def _key(self, kind: str, targets: Targets, request: Instance) -> tuple[Any, ...]:
         condition = None if targets is None else (self.condition, targets)
         return (condition, kind, json.dumps(request.args, sort_keys=True, default=repr))
-
-    @contextmanager
-    def _without_cache(self) -> Iterator[None]:
-        hook = self.cache_hook
-        self.cache_hook = CacheHook(None)
-        try:
-            yield
-        finally:
-            self.cache_hook = hook
 
 
 def _column_of(request: Instance) -> str | None:

@@ -21,13 +21,13 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
         tasks: What the harness's ``evaluate`` gets: tasks under ``tasks`` beside groups, or, as it used to be, tasks by
             name, possibly nested in groups.
     """
-    leaves = list(_leaves(tasks.get("tasks", tasks)))
-    for task in leaves:
+    every = list(leaves(tasks))
+    for task in every:
         if hasattr(task, "check_model"):
             task.check_model(lm)
     check_tasks = getattr(lm, "check_tasks", None)
     if check_tasks is not None:
-        check_tasks([task for task in leaves if not getattr(task, "is_two_sided", False)])
+        check_tasks([task for task in every if not getattr(task, "is_two_sided", False)])
 
 
 def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targets: Iterable[str]) -> None:
@@ -70,9 +70,10 @@ def require_stop_token(lm: Any, *, task: str) -> None:
         )
 
 
-def _leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
-    for task in tasks.values():
+def leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the tasks among what the harness's ``evaluate`` gets, which :func:`check_models` describes."""
+    for task in tasks.get("tasks", tasks).values():
         if isinstance(task, Mapping):
-            yield from _leaves(task)
+            yield from leaves(task)
         else:
             yield task
