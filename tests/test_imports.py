@@ -13,9 +13,9 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 
 # A module may import those of its own line and of the lines above.
 LAYERS = [
-    ["errors", "resources", "progress"],
+    ["errors", "resources", "progress", "hub_files"],
     ["languages"],
-    ["task_languages"],
+    ["task_languages", "langid"],
     ["neurons"],
     ["intervention"],
     ["architecture"],

@@ -13,7 +13,7 @@ from lm_eval_amplify.resources import tasks_folder
 from lm_eval_amplify.tasks_support.checks import checked
 from lm_eval_amplify.tasks_support.files import read_rows, write_rows
 from lm_eval_amplify.tasks_support.hub import read_hub
-from lm_eval_amplify.tasks_support.mirror import SUFFIXES, find_split, split_files
+from lm_eval_amplify.tasks_support.mirror import SUFFIXES, configs_of, find_split, split_files
 from lm_eval_amplify.tasks_support.sources import DEVTEST, FLORES_PLUS, flores_plus_code, source_of
 
 
@@ -54,12 +54,10 @@ def wanted_data(names: Sequence[str], flores: Sequence[str] = ()) -> list[Wanted
     splits: dict[tuple[str, str], dict[str, None]] = {}
     for task in [task for name in names for task in _tasks(name, index)]:
         kwargs = (index[task].cfg or {}).get("dataset_kwargs") or {}
-        if "hub_path" in kwargs:
-            own = splits.setdefault((kwargs["hub_path"], kwargs["hub_name"]), {})
-            own.update(dict.fromkeys(kwargs["splits"]))
+        for dataset in configs_of(kwargs):
+            splits.setdefault(dataset, {}).update(dict.fromkeys(kwargs["splits"]))
     for language in flores:
-        dataset = (FLORES_PLUS, flores_plus_code(canonical_language(language)))
-        splits.setdefault(dataset, {}).setdefault(DEVTEST)
+        splits.setdefault((FLORES_PLUS, flores_plus_code(canonical_language(language))), {}).setdefault(DEVTEST)
     return [Wanted(*dataset, tuple(own)) for dataset, own in splits.items()]
 
 
