@@ -42,6 +42,10 @@ class DataError(AmplifyError):
     """A dataset that is missing, incomplete or malformed."""
 
 
+class LanguageIDError(AmplifyError):
+    """A language identifier that is not installed, cannot be loaded, or does not know a language that a task needs."""
+
+
 class CacheError(AmplifyError):
     """A response cache whose answers are not this model's."""
 

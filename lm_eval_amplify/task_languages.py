@@ -35,7 +35,7 @@ _FAMILIES = [
         rf"(?:arc_challenge_mt|mela)_{_TWO}",
         rf"copal_{_TWO}{_END}",
         rf"belebele_(?P<language>[a-z]{{3}}(?:_[A-Z][a-z]{{3}})?){_END}",
-        rf"(?:flores|ntrex)_[a-z]{{3}}_[A-Z][a-z]{{3}}-{_FLORES}{_END}",
+        rf"(?:amplify_\w+?|flores|ntrex)_[a-z]{{3}}_[A-Z][a-z]{{3}}-{_FLORES}{_END}",
         rf"\w+_bench_flores_[a-z]{{2}}-{_TWO}",
         r"global_piqa_\w+?_(?:cloze|generation)_(?P<language>[a-z]{3}_[a-z]{4})(?:_.*)?",
         rf"multiblimp_{_TWO_OR_THREE}",

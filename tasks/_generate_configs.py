@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lm_eval_amplify.data.sources import FLORES_PLUS, flores_plus_code
 from lm_eval_amplify.languages import PAPER_LANGUAGES, canonical_language
 
+ENGLISH = "eng_Latn"
 XCOPA = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 XWINOGRAD = ("en", "fr", "jp", "pt", "ru", "zh")
 MLAMA = ("en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr")
@@ -36,17 +37,18 @@ HEBREW_DESCRIPTION = (
 
 
 class Benchmark(NamedTuple):
-    """A group of tasks, one per language."""
+    """A group of tasks, one per language, or one per pair of languages to translate between."""
 
     group: str
-    """Its name; that of a task is this and the FLORES-200 code."""
+    """Its name; that of a task is this and the FLORES-200 code, or the pair."""
     folder: str
     base: str
     """The file that its tasks include."""
-    hub_path: str
+    hub_path: str | None
+    """None: the data ship with the package."""
     splits: Sequence[str]
     languages: Mapping[str, str]
-    """FLORES-200 codes by the dataset's configs."""
+    """FLORES-200 codes by the dataset's configs; pairs of them, ``eng_Latn-ind_Latn``, by themselves."""
     metrics: Sequence[str]
     """Those that the group gives, weighted by the number of documents as in the harness's own groups."""
     language_key: str = "amplify_language"
@@ -55,6 +57,9 @@ class Benchmark(NamedTuple):
     """Further arguments of the loader."""
     more: Mapping[str, Mapping[str, str]] = {}
     """Further entries of a task's file, by config."""
+    tag: str = "amplify"
+    """Of the tag that runs everything of a language: this and the code. What generates has one of its own, because it
+    takes more time and packages."""
 
 
 def _by_code(configs: Sequence[str]) -> dict[str, str]:
@@ -71,6 +76,23 @@ def _lss(group: str, wording: str) -> Benchmark:
     return Benchmark(
         group, "lss_mlama", "_lss_mlama_yaml", "inayarhmns/MLAMA-dod-185", ["test"], _by_code(MLAMA),
         ["lss", "shift"], "base_language", {"wording": wording},
+    )  # fmt: skip
+
+
+def _langid(group: str, base: str, hub_path: str | None) -> Benchmark:
+    metrics = ["lss_langid", "target_rate", "target_rate_unamplified", "base_rate", "other_rate", "no_language_rate"]
+    languages = {code if hub_path is None else flores_plus_code(code): code for code in PAPER_LANGUAGES}
+    return Benchmark(
+        group, "lss_langid", base, hub_path, ["devtest"], languages, metrics, "base_language", tag="amplify_generate"
+    )
+
+
+def _translate(group: str, base: str) -> Benchmark:
+    others = [code for code in PAPER_LANGUAGES if code != ENGLISH]
+    pairs = [f"{ENGLISH}-{code}" for code in others] + [f"{code}-{ENGLISH}" for code in others]
+    return Benchmark(
+        group, "flores_translate", base, FLORES_PLUS, ["devtest"], {pair: pair for pair in pairs},
+        ["chrf++", "target_rate"], tag="amplify_generate",
     )  # fmt: skip
 
 
@@ -93,6 +115,10 @@ BENCHMARKS = (
     ),
     _lss("amplify_lss_mlama", "cloze"),
     _lss("amplify_lss_mlama_paper", "paper"),
+    _langid("amplify_lss_langid", "_lss_langid_yaml", None),
+    _langid("amplify_lss_langid_flores", "_lss_langid_flores_yaml", FLORES_PLUS),
+    _translate("amplify_flores_translate", "_flores_translate_yaml"),
+    _translate("amplify_flores_translate_untargeted", "_flores_translate_untargeted_yaml"),
 )  # fmt: skip
 
 
@@ -107,23 +133,31 @@ def task_files() -> dict[str, str]:
 
 
 def _task(benchmark: Benchmark, config: str, code: str) -> str:
-    kwargs = {
-        "hub_path": benchmark.hub_path,
-        "hub_name": config,
-        "splits": f"[{', '.join(benchmark.splits)}]",
-        benchmark.language_key: code,
-        **benchmark.more_kwargs,
-    }
+    kwargs = _data(benchmark, config) | _languages(benchmark, code) | benchmark.more_kwargs
     entries = {
         "include": benchmark.base,
         "task": f"{benchmark.group}_{code}",
-        "tag": f"amplify_{code}",
+        "tag": f"{benchmark.tag}_{code.rpartition('-')[2]}",
         **benchmark.more.get(config, {}),
-        "dataset_path": benchmark.hub_path,
-        "dataset_name": config,
+        **({"dataset_path": benchmark.hub_path, "dataset_name": config} if benchmark.hub_path else {}),
         "dataset_kwargs": "\n" + "\n".join(f"  {name}: {value}" for name, value in kwargs.items()),
     }
     return "".join(f"{name}: {value}\n".replace(": \n", ":\n") for name, value in entries.items())
+
+
+def _data(benchmark: Benchmark, config: str) -> dict[str, str]:
+    """What the loader is told of the data; see ``lm_eval_amplify.data.mirror.configs_of``."""
+    if benchmark.hub_path is None:
+        return {}
+    source, _, target = config.partition("-")
+    configs = {"hub_names": f"[{flores_plus_code(source)}, {flores_plus_code(target)}]"} if target else {}
+    splits = f"[{', '.join(benchmark.splits)}]"
+    return {"hub_path": benchmark.hub_path, **(configs or {"hub_name": config}), "splits": splits}
+
+
+def _languages(benchmark: Benchmark, code: str) -> dict[str, str]:
+    source, _, target = code.partition("-")
+    return {"source_language": source, "target_language": target} if target else {benchmark.language_key: code}
 
 
 def _group(benchmark: Benchmark) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +64,21 @@ def evaluate(model, model_args, tasks: list[str], metadata: dict, limit=None, ba
         limit=limit,
         task_manager=manager,
     )
+
+
+def two_processes(arguments: dict, out: Path) -> dict:
+    """What the first of two processes of ``lss_worker.py`` has found."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ran = subprocess.run(
+        [*launcher, str(Path(__file__).with_name("lss_worker.py")), json.dumps(arguments), str(out)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(out.with_suffix(".0.json").read_text(encoding="utf-8"))
 
 
 def samples(results: dict, task: str) -> list[dict]:

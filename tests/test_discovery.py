@@ -79,6 +79,7 @@ def test_the_wheel_holds_code_tasks_and_the_line_that_finds_us(wheel):
         "lm_eval_amplify/_bundled/tasks/xcopa/_xcopa_yaml",
         "lm_eval_amplify/_bundled/tasks/xcopa/utils.py",
         "lm_eval_amplify/_bundled/tasks/xcopa/README.md",
+        "lm_eval_amplify/_bundled/tasks/lss_langid/prompts/quy_Latn.txt",
         "lm_eval_amplify/_bundled/neuron_masks/README.md",
     } <= names
     folders = {name.split("/")[0] for name in names}

@@ -13,9 +13,9 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 
 # A module may import those of its own line and of the lines above.
 LAYERS = [
-    ["errors", "resources", "progress", "processes", "whole_files"],
+    ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
     ["languages"],
-    ["task_languages", "data"],
+    ["task_languages", "data", "langid"],
     ["neurons"],
     ["intervention"],
     ["architecture"],

@@ -8,13 +8,12 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import tiny
 from lm_eval.models.huggingface import HFLM
 from lss_by_hand import write_mirror
-from lss_runs import FACTOR, evaluate, run, samples, synthetic_rows, tiny_files
+from lss_runs import FACTOR, evaluate, run, samples, synthetic_rows, tiny_files, two_processes
 
 from lm_eval_amplify.amplifier import Amplifier
 from lm_eval_amplify.errors import AmplifyError, LanguageError, ModelError
@@ -92,18 +91,8 @@ def test_two_processes_give_the_numbers_of_one(files, mirror, tmp_path):
         "metadata": {"data_dir": str(data), "neurons": files.neurons},
         "again": {"tasks": tasks[1:], "metadata": {"data_dir": str(data), "targets": "zho_Hans"}},
     }
-    worker = str(Path(__file__).with_name("lss_worker.py"))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    ran = subprocess.run(
-        [*launcher, worker, json.dumps(arguments), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    first, second = (json.loads((tmp_path / f"out.{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
+    first = two_processes(arguments, tmp_path / "out")
+    second = json.loads((tmp_path / "out.1.json").read_text(encoding="utf-8"))
     one = run(files, tasks, data)
     assert 0 < second["remembered"] < first["remembered"], "each process scores its own facts"
     for task in tasks:

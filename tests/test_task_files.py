@@ -15,7 +15,11 @@ from lm_eval_amplify.resources import tasks_folder
 from lm_eval_amplify.task_languages import language_of_task
 
 SCRIPT = runpy.run_path(str(tasks_folder() / "_generate_configs.py"))
-BY_HAND = {"flores_ppl/amplify_flores_ppl_any.yaml"}
+BY_HAND = {
+    "flores_ppl/amplify_flores_ppl_any.yaml",
+    "flores_translate/amplify_flores_translate_any.yaml",
+    "flores_translate/amplify_flores_translate_untargeted_any.yaml",
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +43,19 @@ def test_names_end_in_the_language_and_its_tag_runs_everything_of_it(benchmark, 
     assert len(group["task"]) == len(set(group["task"])) == len(benchmark.languages)
     for name, (config, code) in zip(group["task"], benchmark.languages.items(), strict=True):
         assert name == f"{benchmark.group}_{code}"
-        assert re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", code)
-        assert language_of_task(name) == code
+        source, _, written = code.rpartition("-")
+        assert re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", written)
+        assert language_of_task(name) == written
         task = index[name].cfg
-        assert task["dataset_kwargs"]["hub_name"] == task["dataset_name"] == config
-        assert task["dataset_kwargs"][benchmark.language_key] == code
-        assert name in index[f"amplify_{code}"].tags
+        kwargs = task["dataset_kwargs"]
+        assert task.get("dataset_name") == (config if benchmark.hub_path else None)
+        if source:
+            assert (kwargs["source_language"], kwargs["target_language"]) == (source, written)
+            assert [canonical_language(name) for name in kwargs["hub_names"]] == [source, written]
+        else:
+            assert kwargs.get("hub_name") == task.get("dataset_name")
+            assert kwargs[benchmark.language_key] == code
+        assert name in index[f"{benchmark.tag}_{written}"].tags
 
 
 def test_a_tag_holds_every_task_of_its_language(index):
@@ -53,6 +64,9 @@ def test_a_tag_holds_every_task_of_its_language(index):
         "lss_mlama", "lss_mlama_paper",
     )}  # fmt: skip
     assert index["amplify_zho_Hans"].tags == expected
+    generating = ("lss_langid_zho_Hans", "lss_langid_flores_zho_Hans", "flores_translate_eng_Latn-zho_Hans",
+                  "flores_translate_untargeted_eng_Latn-zho_Hans")  # fmt: skip
+    assert index["amplify_generate_zho_Hans"].tags == {f"amplify_{name}" for name in generating}
 
 
 def test_every_task_and_group_has_a_version(index):
@@ -64,6 +78,12 @@ def test_every_task_and_group_has_a_version(index):
 def test_the_benchmarks_have_the_languages_that_they_have():
     languages = {benchmark.group: list(benchmark.languages.values()) for benchmark in SCRIPT["BENCHMARKS"]}
     assert sorted(languages["amplify_flores_ppl"]) == sorted(PAPER_LANGUAGES)
+    assert sorted(languages["amplify_lss_langid"]) == sorted(languages["amplify_lss_langid_flores"])
+    assert sorted(languages["amplify_lss_langid"]) == sorted(PAPER_LANGUAGES)
+    pairs = [pair.split("-") for pair in languages["amplify_flores_translate"]]
+    assert len(pairs) == 34
+    assert {frozenset(pair) for pair in pairs} == {frozenset(("eng_Latn", code)) for code in PAPER_LANGUAGES[1:]}
+    assert languages["amplify_flores_translate_untargeted"] == languages["amplify_flores_translate"]
     assert len(languages["amplify_xcopa"]) == 11
     assert len(languages["amplify_xwinograd"]) == 6
     assert languages["amplify_lss_mlama"] == languages["amplify_lss_mlama_paper"] == list(CODES.values())

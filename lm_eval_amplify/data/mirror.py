@@ -87,12 +87,21 @@ def mirrored_members(members: list[Any], registry: Mapping[str, Any], data_dir: 
     return [member for member in members if member not in missing]
 
 
+def configs_of(dataset_kwargs: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the datasets that a task reads, path and config, by the ``dataset_kwargs`` of its file.
+
+    There ``hub_path`` names the dataset and ``hub_name`` its config, or ``hub_names`` several.
+    """
+    source = dataset_kwargs or {}
+    if "hub_path" not in source:
+        return []
+    return [(source["hub_path"], name) for name in source.get("hub_names") or [source["hub_name"]]]
+
+
 def _is_mirrored(member: Any, registry: Mapping[str, Any], mirror: Path) -> bool:
     entry = registry.get(member) if isinstance(member, str) else None
-    source: dict[str, str] = (getattr(entry, "cfg", None) or {}).get("dataset_kwargs") or {}
-    if "hub_path" not in source:
-        return True
-    return any(folder.is_dir() for folder in _folders(mirror, source["hub_path"], source["hub_name"]))
+    wanted = configs_of((getattr(entry, "cfg", None) or {}).get("dataset_kwargs"))
+    return all(any(folder.is_dir() for folder in _folders(mirror, *one)) for one in wanted)
 
 
 @cache

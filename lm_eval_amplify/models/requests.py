@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM, CacheHook
+from lm_eval.api.model import CacheHook
 
 from lm_eval_amplify.errors import LanguageError
 from lm_eval_amplify.models.finite import OnNonFinite, Watch
+from lm_eval_amplify.models.paired_draws import Method, PairedDraws, is_sampled
 from lm_eval_amplify.neurons.file import NeuronFile
 from lm_eval_amplify.task_languages import language_of_task
 
@@ -21,13 +22,10 @@ LANGUAGE_COLUMN = "amplify_language"
 Targets: TypeAlias = tuple[str, ...] | None
 """The languages whose neurons are amplified together; None: unamplified."""
 
-Method: TypeAlias = Callable[..., list[Any]]
-"""One of the harness model's own request methods."""
-
 Hook = TypeVar("Hook", bound=CacheHook)
 
 
-class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
+class AmplifiedRequests(PairedDraws):
     """Runs the harness's requests, and their amplified and unamplified twins, on a model that can be amplified.
 
     Mixed in before a harness model. Under a fixed language, and where the intervention is an identity, the harness's
@@ -104,12 +102,12 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
     def generate_until_amplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """Generate amplified for the document's ``amplify_language``."""
         targets = self._twin_targets(requests)
-        return self._run_twin("generate_until", super().generate_until, requests, targets, disable_tqdm)
+        return self._run_twin("generate_until", self.paired(super().generate_until), requests, targets, disable_tqdm)
 
     def generate_until_unamplified(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """Generate by the plain model."""
         targets: list[Targets] = [None] * len(requests)
-        return self._run_twin("generate_until", super().generate_until, requests, targets, disable_tqdm)
+        return self._run_twin("generate_until", self.paired(super().generate_until), requests, targets, disable_tqdm)
 
     # Targets -----------------------------------------------------------------------------------------------------
 
@@ -231,7 +229,7 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
         keys = [self._key(kind, own, request) for own, request in zip(targets, requests, strict=True)]
         new: dict[Any, int] = {}
         for position, request in enumerate(requests):
-            if _is_sampled(request):  # each draw is its own, and none is remembered
+            if is_sampled(request):  # each draw is its own, and none is remembered
                 keys[position] = (*keys[position], position)
                 self._remembered.pop(keys[position], None)
             if keys[position] not in self._remembered:
@@ -249,11 +247,3 @@ class AmplifiedRequests(LM):  # type: ignore[misc]  # the harness is untyped
 
 def _column_of(request: Instance) -> str | None:
     return request.doc.get(LANGUAGE_COLUMN) if isinstance(request.doc, Mapping) else None
-
-
-def _is_sampled(request: Instance) -> bool:
-    """The harness's rule: a temperature above 0 samples where ``do_sample`` is not given."""
-    options = request.args[1] if len(request.args) > 1 else None
-    if not isinstance(options, Mapping):
-        return False
-    return bool(options.get("do_sample", float(options.get("temperature") or 0) > 0))

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_eval.api.instance import Instance
 
@@ -33,6 +33,8 @@ class LSSTask(AmplifyTask):
     and ``shift``, their means over t, with standard errors by bootstrap, and ``skipped``, the number of
     targets without a value, which is summed up. Means leave NaN out.
     """
+
+    is_two_sided: ClassVar[bool] = True
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

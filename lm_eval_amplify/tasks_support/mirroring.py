@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lm_eval_amplify.data.checks import checked
 from lm_eval_amplify.data.files import read_rows, write_rows
 from lm_eval_amplify.data.hub import read_hub
-from lm_eval_amplify.data.mirror import SUFFIXES, find_split, split_files
+from lm_eval_amplify.data.mirror import SUFFIXES, configs_of, find_split, split_files
 from lm_eval_amplify.data.sources import DEVTEST, FLORES_PLUS, flores_plus_code, source_of
 from lm_eval_amplify.errors import DataError, did_you_mean
 from lm_eval_amplify.languages import canonical_language
@@ -54,12 +54,10 @@ def wanted_data(names: Sequence[str], flores: Sequence[str] = ()) -> list[Wanted
     splits: dict[tuple[str, str], dict[str, None]] = {}
     for task in [task for name in names for task in _tasks(name, index)]:
         kwargs = (index[task].cfg or {}).get("dataset_kwargs") or {}
-        if "hub_path" in kwargs:
-            own = splits.setdefault((kwargs["hub_path"], kwargs["hub_name"]), {})
-            own.update(dict.fromkeys(kwargs["splits"]))
+        for dataset in configs_of(kwargs):
+            splits.setdefault(dataset, {}).update(dict.fromkeys(kwargs["splits"]))
     for language in flores:
-        dataset = (FLORES_PLUS, flores_plus_code(canonical_language(language)))
-        splits.setdefault(dataset, {}).setdefault(DEVTEST)
+        splits.setdefault((FLORES_PLUS, flores_plus_code(canonical_language(language))), {}).setdefault(DEVTEST)
     return [Wanted(*dataset, tuple(own)) for dataset, own in splits.items()]
 
 

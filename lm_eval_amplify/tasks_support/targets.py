@@ -77,6 +77,25 @@ def comparable_targets(
     return found
 
 
+def other_targets(asked: Sequence[str], base_language: str) -> tuple[str, ...]:
+    """Return the targets without the base language, which is no target of its own.
+
+    Args:
+        asked: As :func:`asked_targets` returns them.
+        base_language: The task's language.
+
+    Raises:
+        NoTargetError: None is left.
+    """
+    others = tuple(language for language in asked if language != base_language)
+    if not others:
+        raise NoTargetError(
+            f"no target language for base language {base_language}: got {', '.join(asked) or 'none'}, expected another "
+            "one: give language=<code> in --model_args or targets in --metadata"
+        )
+    return others
+
+
 def members_with_targets(members: Sequence[Any], build: Callable[[Any], list[Any]], name: str) -> list[Any]:
     """Build the tasks of a group or tag, leaving out those for which no target language is left.
 

@@ -13,7 +13,8 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
 
     A task with a method ``check_model(lm)`` raises an error there. Nothing else in the harness shows a task
     the model: without this a plain model would score the other tasks of the run and then end in an
-    AttributeError.
+    AttributeError. The model checks those that are not ``is_two_sided``, whose requests say themselves which language
+    they are for.
 
     Args:
         lm: The harness's model.
@@ -21,12 +22,12 @@ def check_models(lm: Any, tasks: Mapping[Any, Any]) -> None:
             name, possibly nested in groups.
     """
     every = list(leaves(tasks))
-    checking = [task for task in every if hasattr(task, "check_model")]
-    for task in checking:
-        task.check_model(lm)
+    for task in every:
+        if hasattr(task, "check_model"):
+            task.check_model(lm)
     check_tasks = getattr(lm, "check_tasks", None)
     if check_tasks is not None:
-        check_tasks([task for task in every if task not in checking])
+        check_tasks([task for task in every if not getattr(task, "is_two_sided", False)])
 
 
 def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targets: Iterable[str]) -> None:
@@ -53,6 +54,20 @@ def require_both_sides(lm: Any, *, task: str, request_types: Iterable[str], targ
             neurons.resolve_language(target)
         except LanguageError as error:  # noqa: PERF203  # a dozen at most, each to be named
             raise LanguageError(f"task {task!r}: {error}") from error
+
+
+def require_stop_token(lm: Any, *, task: str) -> None:
+    """Check that a model can end a text: the harness's generation fails without a token to stop at.
+
+    Raises:
+        ModelError: Its tokenizer has no end-of-text token.
+    """
+    model = getattr(lm, "lm", lm)
+    if getattr(model, "eot_token_id", 0) is None:
+        raise ModelError(
+            f"task {task!r} lets the model write, and its tokenizer has no token to stop at (eos_token): name the one "
+            "that ends a text in the model's tokenizer_config.json"
+        )
 
 
 def leaves(tasks: Mapping[Any, Any]) -> Iterator[Any]:
