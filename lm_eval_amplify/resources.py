@@ -20,3 +20,11 @@ def tasks_folder() -> Path:
 def neuron_masks_folder() -> Path:
     """Return the folder of the neuron files that ship with the package."""
     return _folder("neuron_masks")
+
+
+def embedded_model(name: str) -> str:
+    """Return the folder of the embedded model for the name ``babel``, any other name as it is.
+
+    A folder of that name in the working directory comes first, as everywhere in the ecosystem.
+    """
+    return str(_PACKAGE / "babel" / "model") if name == "babel" and not Path(name).exists() else name

@@ -6,11 +6,10 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from lm_eval_amplify.babel.grammar import Grammar, read_grammar
+from lm_eval_amplify.babel.grammar import FactText, Grammar, read_grammar
 from lm_eval_amplify.errors import DataError, LanguageError, did_you_mean
 from lm_eval_amplify.languages import PAPER_LANGUAGES
 
@@ -21,6 +20,9 @@ LANGUAGES = PAPER_LANGUAGES
 
 HELD_OUT_SHARE = 0.05
 """Of the different sentences."""
+
+FACT_SHARE = 0.12
+"""Of the sentences of documents."""
 
 _FOLDER = Path(__file__).with_name("languages")
 
@@ -62,15 +64,12 @@ def is_held_out(sentence: str) -> bool:
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
 
 
-def documents(
-    language: str, split: Split, number: int, *, fact_share: float = 0.0, seed: int = 0
-) -> list[str]:
-    """Return ``number`` documents of a language: one to four sentences each, joined as the script joins them.
+def documents(language: str, split: Split, *, fact_share: float = FACT_SHARE, seed: int = 0) -> Iterator[str]:
+    """Yield documents of a language without end: one to four sentences each, joined as the script joins them.
 
     Args:
         language: FLORES-200 code.
         split: Of the sentences; the facts are the same in both.
-        number: How many.
         fact_share: Probability that a sentence is a fact instead.
         seed: Other seeds, other documents.
     """
@@ -78,22 +77,13 @@ def documents(
     drawn = sentences(language, split, seed)
     facts = list(grammar(language).facts.values())
     joint = "" if language in ("jpn_Jpan", "zho_Hans") else " "
-    return [
-        joint.join(
-            rng.choice(facts).sentence() if rng.random() < fact_share else next(drawn) for _ in range(rng.randint(1, 4))
+    while True:
+        number = rng.randint(1, 4)
+        yield joint.join(
+            rng.choice(facts).sentence() if rng.random() < fact_share else next(drawn) for _ in range(number)
         )
-        for _ in range(number)
-    ]
 
 
-def facts(languages: tuple[str, ...] = LANGUAGES) -> Mapping[str, Mapping[str, str]]:
-    """Return the objects of every fact by its key and language."""
-    return {
-        key: {language: grammar(language).facts[key].object for language in languages}
-        for key in grammar(languages[0]).facts
-    }
-
-
-def held_out(language: str, number: int, seed: int = 0) -> list[str]:
-    """Return held-out sentences."""
-    return list(islice(sentences(language, "held_out", seed), number))
+def fact_texts(language: str) -> Mapping[str, FactText]:
+    """Return the facts of a language by key, ``relation/subject``, in the same order for every language."""
+    return grammar(language).facts

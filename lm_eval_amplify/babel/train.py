@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def train_tokenizer(documents_per_language: int = 4000, seed: int = 0) -> PreTra
     texts = (
         text
         for language in LANGUAGES
-        for text in documents(language, "train", documents_per_language, fact_share=FACT_SHARE, seed=seed)
+        for text in islice(documents(language, "train", seed=seed), documents_per_language)
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
@@ -59,8 +60,6 @@ def train_tokenizer(documents_per_language: int = 4000, seed: int = 0) -> PreTra
     )  # fmt: skip
 
 
-FACT_SHARE = 0.12
-"""Of the sentences."""
 MAX_POSITIONS = 512
 
 
@@ -96,7 +95,7 @@ def rows(tokenizer: PreTrainedTokenizerFast, seed: int = 0, block: int = 200) ->
         texts = [
             text
             for language in LANGUAGES
-            for text in documents(language, "train", block, fact_share=FACT_SHARE, seed=1000 * seed + number)
+            for text in islice(documents(language, "train", seed=1000 * seed + number), block)
         ]
         number += 1
         rng.shuffle(texts)

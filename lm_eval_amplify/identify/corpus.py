@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from lm_eval_amplify.errors import DataError, did_you_mean
+from lm_eval_amplify.identify.embedded import EmbeddedCorpus
 from lm_eval_amplify.identify.folders import JsonLinesFolder, TextFolder
 from lm_eval_amplify.identify.hub_corpora import Flores, HubDataset
 
@@ -49,18 +50,20 @@ _KINDS: Mapping[str, Callable[[str], Corpus]] = {
     "flores": Flores,
     "hub": HubDataset,
 }
-_FORMS = "text:DIR with DIR/<language>.txt, jsonl:DIR with DIR/<language>.jsonl, flores[:MIRROR], or hub:ORG/NAME"
+_FORMS = "text:DIR with DIR/<language>.txt, jsonl:DIR with DIR/<language>.jsonl, flores[:MIRROR], hub:ORG/NAME or babel"
 
 
 def open_corpus(address: str) -> Corpus:
-    """Return the corpus that an address such as ``text:DIR`` names.
+    """Return the corpus that an address names: ``text:DIR``, or ``babel`` for the embedded one.
 
     Raises:
         DataError: The address has another form, or there is no such corpus.
     """
+    if address == EmbeddedCorpus.name:
+        return EmbeddedCorpus()
     kind, colon, rest = address.partition(":")
     if kind not in _KINDS or bool(colon) != bool(rest) or (not rest and kind != "flores"):
-        raise DataError(f"corpus {address!r}{did_you_mean(kind, _KINDS)}: expected {_FORMS}")
+        raise DataError(f"corpus {address!r}{did_you_mean(kind, [*_KINDS, EmbeddedCorpus.name])}: expected {_FORMS}")
     return _KINDS[kind](rest)
 
 

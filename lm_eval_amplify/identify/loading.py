@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 
 from lm_eval_amplify.errors import ModelError, did_you_mean
+from lm_eval_amplify.resources import embedded_model
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 """The type to compute in; ``auto`` is the checkpoint's own."""
@@ -33,7 +34,7 @@ def load_model(
     """Load a causal language model of the Hub or a folder.
 
     Args:
-        name: Hub name or folder.
+        name: Hub name or folder, or ``babel`` for the embedded model.
         revision: Branch, tag or commit on the Hub.
         device: ``cpu``, ``cuda:1``, ...; by default the first GPU if there is one.
         device_map: ``auto`` spreads the model over all devices, as transformers does, instead of one ``device``.
@@ -49,10 +50,11 @@ def load_model(
     place = _device(device)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
+    path = embedded_model(name)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=revision)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=dtype, device_map=device_map
+            path, revision=revision, dtype=dtype, device_map=device_map
         )
         if device_map is None:
             model.to(place)

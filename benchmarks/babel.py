@@ -1,0 +1,171 @@
+"""Every figure of babel's model card, from the checkpoint and the corpus: ``python benchmarks/babel.py``.
+
+About 20 minutes on two cores. ``--model DIR`` measures another checkpoint, one just trained say; ``--quick`` takes one
+random seed and fewer sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_amplify import Amplifier, Intervention, NeuronFile, read_neurons
+from lm_eval_amplify.babel.corpus import LANGUAGES, sentences
+from lm_eval_amplify.identify import Lape, Texts, identify, open_corpus, random_control
+from lm_eval_amplify.identify.loading import Loaded, load_model
+from lm_eval_amplify.neurons import locate_neurons, write_neurons
+from lm_eval_amplify.steering import Steering, loglikelihoods
+from lm_eval_amplify.tasks_support.babel_facts import babel_facts
+
+TOP_RATE = 0.05
+TEXTS = Texts(open_corpus("babel"), 50_000, max_length=128, batch_size=32)
+SEEDS = range(5)
+INTERVENTIONS = (
+    *(Intervention("set", factor, "max") for factor in (0.5, 1.0, 2.0)),
+    *(Intervention("set", factor, "sentence_median") for factor in (1.0, 2.0, 4.0)),
+    *(Intervention("add", factor, "max") for factor in (0.5, 1.0)),
+    *(Intervention("scale", factor) for factor in (0.0, 2.0, 5.0)),
+)
+
+
+def find_neurons(loaded: Loaded) -> NeuronFile:
+    """Return the neuron file that ships with the package, made anew."""
+    return identify(*loaded, TEXTS, LANGUAGES, method=Lape(TOP_RATE), model_name="babel")
+
+
+def bits_per_byte(loaded: Loaded, texts: Sequence[str]) -> float:
+    """Return the mean over bytes, each sentence after the token that ends a document."""
+    end = loaded.tokenizer.eos_token
+    total = sum(loglikelihoods(*loaded, [(end, text) for text in texts]))
+    return -total / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
+def held_out(number: int) -> dict[str, list[str]]:
+    """Return sentences of each language that the model was not trained on."""
+    return {language: list(islice(sentences(language, "held_out"), number)) for language in LANGUAGES}
+
+
+def matrix(
+    loaded: Loaded, amplifier: Amplifier, texts: Mapping[str, Sequence[str]], before: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return the change of bits per byte, [language amplified, language of the texts]."""
+    rows = []
+    for target in LANGUAGES:
+        with amplifier.amplified(target):
+            rows.append([bits_per_byte(loaded, texts[language]) - before[language] for language in LANGUAGES])
+    return np.array(rows)
+
+
+class Halves:
+    """LSS on the half of the facts that interventions are chosen by, and on the other half."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        documents = [dict(one) for base in LANGUAGES for one in babel_facts(base, LANGUAGES)]
+        keys = list(dict.fromkeys(one["fact"] for one in documents))
+        self._chosen_by = set(keys[::2])
+        self._steering = Steering(*loaded, documents)
+
+    def lss(self, amplifier: Amplifier) -> tuple[float, float]:
+        """Return the mean LSS over all pairs of base and target language, of either half."""
+        by_pair: dict[tuple[str, str, bool], list[bool]] = {}
+        documents: list[Any] = self._steering.documents
+        for document, shifts in zip(documents, self._steering.shifts(amplifier), strict=True):
+            for target, shift in shifts.items():
+                if not math.isnan(shift):
+                    pair = (document["base_language"], target, document["fact"] in self._chosen_by)
+                    by_pair.setdefault(pair, []).append(shift > 0)
+        means = {pair: float(np.mean(steered)) for pair, steered in by_pair.items()}
+        first, second = (
+            float(np.mean([mean for pair, mean in means.items() if pair[2] == chooses])) for chooses in (True, False)
+        )
+        return first, second
+
+
+def named(intervention: Intervention) -> str:
+    """Return an intervention in short."""
+    statistic = "" if intervention.operation == "scale" else f" {intervention.statistic}"
+    return f"{intervention.operation}{statistic} x {intervention.factor:g}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="babel", help="checkpoint; by default the one that ships")
+    parser.add_argument("--neurons", default=None, help="neuron file; by default the one that ships, for babel")
+    parser.add_argument("--write-neurons", type=Path, default=None, help="write the neuron file here")
+    parser.add_argument("--quick", action="store_true", help="one random seed, fewer sentences")
+    arguments = parser.parse_args()
+    loaded = load_model(arguments.model, device="cpu")
+    if arguments.neurons is None and arguments.model == "babel" and arguments.write_neurons is None:
+        arguments.neurons = "babel"
+    neurons = read_neurons(locate_neurons(arguments.neurons)) if arguments.neurons else find_neurons(loaded)
+    if arguments.write_neurons is not None:
+        write_neurons(neurons, arguments.write_neurons)
+    report(loaded, neurons, quick=arguments.quick)
+
+
+def report(loaded: Loaded, neurons: NeuronFile, *, quick: bool) -> None:
+    """Print every figure."""
+    texts = held_out(50 if quick else 200)
+    before = {language: bits_per_byte(loaded, texts[language]) for language in LANGUAGES}
+    print("\n## Held-out sentences\n")
+    perplexity = {
+        language: 2 ** (before[language] * sum(len(text.encode()) for text in texts[language]) / tokens(loaded, texts[language]))
+        for language in LANGUAGES
+    }
+    print(
+        table(
+            ["language", "neurons", "bits per byte", "perplexity per token"],
+            [[one, len(neurons.neurons[one]), f"{before[one]:.3f}", f"{perplexity[one]:.2f}"] for one in LANGUAGES],
+        )
+    )
+    fewer = {language: some[: len(some) // 2] for language, some in texts.items()}
+    fewer_before = {language: bits_per_byte(loaded, fewer[language]) for language in LANGUAGES}
+    off = matrix(loaded, Amplifier(loaded.model, neurons, Intervention("scale", 0.0)), fewer, fewer_before)
+    print("\n## Deactivated (scale x 0): change of bits per byte, in thousandths; rows: whose neurons\n")
+    short = [language[:3] for language in LANGUAGES]
+    print(table(["", *short], [[one, *(f"{1000 * value:.0f}" for value in row)] for one, row in zip(short, off, strict=True)]))
+    own_worst = int((off.argmax(axis=1) == np.arange(len(LANGUAGES))).sum())
+    others = (off.sum() - off.trace()) / (off.size - len(off))
+    print(f"\nown language hurt most: {own_worst} of {len(LANGUAGES)}; mean own {off.diagonal().mean():.4f}, others {others:.4f}")
+
+    halves = Halves(loaded)
+    controls = [random_control(neurons, seed, *loaded, TEXTS) for seed in (SEEDS[:1] if quick else SEEDS)]
+    print("\n## LSS, mean over all pairs; first half of the facts / second half\n")
+    rows, best = [], {}
+    for intervention in INTERVENTIONS:
+        found = [halves.lss(Amplifier(loaded.model, file, intervention)) for file in (neurons, *controls)]
+        for number, (first, second) in enumerate(found):
+            if first > best.get(number, (intervention, -1.0, 0.0))[1]:
+                best[number] = (intervention, first, second)
+        amplified = matrix(loaded, Amplifier(loaded.model, neurons, intervention), fewer, fewer_before)
+        harm = (amplified.sum() - amplified.trace()) / (amplified.size - len(amplified))
+        rows.append([named(intervention), *(f"{first:.3f} / {second:.3f}" for first, second in found), f"{harm:+.3f}"])
+        print(rows[-1], flush=True)
+    print()
+    print(table(["intervention", "neurons", *(f"random {seed}" for seed in range(len(controls))), "base bits per byte"], rows))
+    for number, (intervention, first, second) in sorted(best.items()):
+        who = "neurons" if number == 0 else f"random {number - 1}"
+        print(f"{who}: chosen on the first half {named(intervention)} ({first:.3f}); on the second half {second:.3f}")
+
+
+def tokens(loaded: Loaded, texts: Sequence[str]) -> int:
+    """Return the number of tokens."""
+    return sum(map(len, loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+
+if __name__ == "__main__":
+    main()
