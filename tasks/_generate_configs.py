@@ -115,6 +115,10 @@ BENCHMARKS = (
     ),
     _lss("amplify_lss_mlama", "cloze"),
     _lss("amplify_lss_mlama_paper", "paper"),
+    Benchmark(
+        "amplify_lss", "lss", "_lss_yaml", None, ["test"], {code: code for code in PAPER_LANGUAGES}, ["lss", "shift"],
+        "base_language",
+    ),
     _langid("amplify_lss_langid", "_lss_langid_yaml", None),
     _langid("amplify_lss_langid_flores", "_lss_langid_flores_yaml", FLORES_PLUS),
     _translate("amplify_flores_translate", "_flores_translate_yaml"),

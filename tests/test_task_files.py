@@ -61,7 +61,7 @@ def test_names_end_in_the_language_and_its_tag_runs_everything_of_it(benchmark, 
 def test_a_tag_holds_every_task_of_its_language(index):
     expected = {"amplify_" + name + "_zho_Hans" for name in (
         "xcopa", "xwinograd", "include", "include_paper", "include_base", "include_base_paper", "flores_ppl",
-        "lss_mlama", "lss_mlama_paper",
+        "lss_mlama", "lss_mlama_paper", "lss",
     )}  # fmt: skip
     assert index["amplify_zho_Hans"].tags == expected
     generating = ("lss_langid_zho_Hans", "lss_langid_flores_zho_Hans", "flores_translate_eng_Latn-zho_Hans",
