@@ -52,6 +52,20 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         typer.echo(__version__)
 
 
+@app.command("demo")
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Folder that keeps the neurons and the harness's results.")] = None,
+) -> None:
+    """See the whole of it on the embedded model, in about a minute, without a network."""
+    from lm_eval_amplify.demo import run_demo
+    from lm_eval_amplify.demo_page import show_outcome
+    from lm_eval_amplify.progress import progress_bar
+
+    with progress_bar("") as report:
+        outcome = run_demo(out, report)
+    show_outcome(outcome, out)
+
+
 @app.command("identify")
 def identify(
     model: Annotated[str, typer.Option(help="Model on the Hub, or its folder.")],

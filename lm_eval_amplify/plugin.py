@@ -11,6 +11,8 @@ after the loading of its module:
   target;
 - ``lm_eval.evaluator``: tasks of ours may check the model before anything is scored, and the results say how many
   answers were not finite;
+- ``lm_eval.loggers.evaluation_tracker``: where ``pretrained`` is left to the neuron file, the results are named after
+  the model that it names;
 - ``lm_eval._cli.harness``: the harness's command line prints our users' errors as one line and exits with 2.
 
 Nothing here may break the harness or slow its start, so every heavy import waits, and every failure is a warning.
@@ -160,6 +162,18 @@ def _extend_evaluation(evaluator: Any) -> None:
     evaluator.evaluate = evaluate_checked
 
 
+def _name_results(tracker: Any) -> None:
+    own = tracker.GeneralConfigTracker
+    name_of = own._get_model_name  # noqa: SLF001  # the harness has no public way to name its results
+
+    def model_name(model_args: Any) -> Any:
+        from lm_eval_amplify.neurons import model_of_neurons
+
+        return name_of(model_args) or model_of_neurons(model_args)
+
+    own._get_model_name = staticmethod(model_name)  # noqa: SLF001
+
+
 def _one_line_errors(harness: Any) -> None:
     execute = harness.HarnessCLI.execute
 
@@ -183,5 +197,6 @@ _EXTENSIONS = {
     "lm_eval.models": _register_models,
     "lm_eval.tasks.manager": _extend_tasks,
     "lm_eval.evaluator": _extend_evaluation,
+    "lm_eval.loggers.evaluation_tracker": _name_results,
     "lm_eval._cli.harness": _one_line_errors,
 }

@@ -29,6 +29,7 @@ from lm_eval_amplify.provenance import (
     signature,
     tokenizer_hash,
 )
+from lm_eval_amplify.resources import embedded_model
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
 _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
@@ -41,7 +42,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
     """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
 
     Args:
-        pretrained: As in HFLM; by default the model that the neuron file names.
+        pretrained: As in HFLM, or ``babel``; by default the model that the neuron file names.
         neurons: Path of a neuron file, ``hf://org/repo/file[@revision]``, or the name of a bundled one. Without it
             the model is plain HFLM.
         language: Whose neurons to amplify: a FLORES-200 code (or ISO code or English name), several joined with
@@ -223,13 +224,14 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
 
     def _model_name(self, pretrained: Any) -> Any:
         recorded = self.neurons.manifest.model if self.neurons is not None else None
-        if pretrained is None:
-            if recorded is None:
-                raise InterventionError("give pretrained=<model>: no neuron file names the model")
-            return recorded
-        if recorded is not None and isinstance(pretrained, str) and pretrained != recorded:
-            _logger.warning("the neurons were found in %s and amplify %s; both are recorded", recorded, pretrained)
-        return pretrained
+        model = recorded if pretrained is None else pretrained
+        if model is None:
+            raise InterventionError("give pretrained=<model>: no neuron file names the model")
+        if not isinstance(model, str):
+            return model
+        if recorded is not None and embedded_model(model) != embedded_model(recorded):
+            _logger.warning("the neurons were found in %s and amplify %s; both are recorded", recorded, model)
+        return embedded_model(model)
 
     def _share_out(self) -> None:
         """Take part in a run of several processes without several GPUs, and on several machines, too.
