@@ -63,29 +63,23 @@ def matrix(
     return np.array(rows)
 
 
-class Halves:
-    """LSS on the half of the facts that interventions are chosen by, and on the other half."""
+class Half:
+    """LSS on one half of the facts: 0, that interventions are chosen by, or 1, that is reported."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        documents = [dict(one) for base in LANGUAGES for one in babel_facts(base, LANGUAGES)]
-        keys = list(dict.fromkeys(one["fact"] for one in documents))
-        self._chosen_by = set(keys[::2])
-        self._steering = Steering(*loaded, documents)
+    def __init__(self, loaded: Loaded, half: int) -> None:
+        every = [dict(one) for base in LANGUAGES for one in babel_facts(base, LANGUAGES)]
+        keys = list(dict.fromkeys(one["fact"] for one in every))[half::2]
+        self._steering = Steering(*loaded, [one for one in every if one["fact"] in keys])
 
-    def lss(self, amplifier: Amplifier) -> tuple[float, float]:
-        """Return the mean LSS over all pairs of base and target language, of either half."""
-        by_pair: dict[tuple[str, str, bool], list[bool]] = {}
+    def lss(self, amplifier: Amplifier) -> float:
+        """Return the mean LSS over all pairs of base and target language."""
+        by_pair: dict[tuple[str, str], list[bool]] = {}
         documents: list[Any] = self._steering.documents
         for document, shifts in zip(documents, self._steering.shifts(amplifier), strict=True):
             for target, shift in shifts.items():
                 if not math.isnan(shift):
-                    pair = (document["base_language"], target, document["fact"] in self._chosen_by)
-                    by_pair.setdefault(pair, []).append(shift > 0)
-        means = {pair: float(np.mean(steered)) for pair, steered in by_pair.items()}
-        first, second = (
-            float(np.mean([mean for pair, mean in means.items() if pair[2] == chooses])) for chooses in (True, False)
-        )
-        return first, second
+                    by_pair.setdefault((document["base_language"], target), []).append(shift > 0)
+        return float(np.mean([np.mean(steered) for steered in by_pair.values()]))
 
 
 def named(intervention: Intervention) -> str:
