@@ -28,10 +28,10 @@ TOP_RATE = 0.05
 TEXTS = Texts(open_corpus("babel"), 50_000, max_length=128, batch_size=32)
 SEEDS = range(5)
 INTERVENTIONS = (
-    *(Intervention("set", factor, "max") for factor in (0.5, 1.0, 2.0)),
-    *(Intervention("set", factor, "sentence_median") for factor in (1.0, 2.0, 4.0)),
-    *(Intervention("add", factor, "max") for factor in (0.5, 1.0)),
-    *(Intervention("scale", factor) for factor in (0.0, 2.0, 5.0)),
+    *(Intervention("set", factor, "max") for factor in (0.5, 1.0)),
+    *(Intervention("set", factor, "sentence_median") for factor in (1.0, 3.0)),
+    Intervention("add", 0.5, "max"),
+    *(Intervention("scale", factor) for factor in (2.0, 5.0)),
 )
 
 
@@ -113,52 +113,68 @@ def main() -> None:
 
 def report(loaded: Loaded, neurons: NeuronFile, *, quick: bool) -> None:
     """Print every figure."""
-    texts = held_out(50 if quick else 200)
+    texts = held_out(40 if quick else 100)
     before = {language: bits_per_byte(loaded, texts[language]) for language in LANGUAGES}
+    rows = [[one, len(neurons.neurons[one]), f"{before[one]:.3f}"] for one in LANGUAGES]
     print("\n## Held-out sentences\n")
-    perplexity = {
-        language: 2 ** (before[language] * sum(len(text.encode()) for text in texts[language]) / tokens(loaded, texts[language]))
-        for language in LANGUAGES
-    }
-    print(
-        table(
-            ["language", "neurons", "bits per byte", "perplexity per token"],
-            [[one, len(neurons.neurons[one]), f"{before[one]:.3f}", f"{perplexity[one]:.2f}"] for one in LANGUAGES],
-        )
-    )
-    fewer = {language: some[: len(some) // 2] for language, some in texts.items()}
-    fewer_before = {language: bits_per_byte(loaded, fewer[language]) for language in LANGUAGES}
-    off = matrix(loaded, Amplifier(loaded.model, neurons, Intervention("scale", 0.0)), fewer, fewer_before)
-    print("\n## Deactivated (scale x 0): change of bits per byte, in thousandths; rows: whose neurons\n")
+    print(table(["language", "neurons", "bits per byte"], rows), flush=True)
+    report_deactivation(loaded, neurons, texts, before)
+    seeds = SEEDS[:1] if quick else SEEDS
+    files = {"neurons": neurons} | {f"random {seed}": random_control(neurons, seed, *loaded, TEXTS) for seed in seeds}
+    report_lss(loaded, files)
+    report_harm(loaded, neurons, texts, before)
+
+
+def report_deactivation(
+    loaded: Loaded, neurons: NeuronFile, texts: Mapping[str, Sequence[str]], before: Mapping[str, float]
+) -> None:
+    """Print what the loss of each language's neurons does to every language."""
+    off = matrix(loaded, Amplifier(loaded.model, neurons, Intervention("scale", 0.0)), texts, before)
     short = [language[:3] for language in LANGUAGES]
-    print(table(["", *short], [[one, *(f"{1000 * value:.0f}" for value in row)] for one, row in zip(short, off, strict=True)]))
-    own_worst = int((off.argmax(axis=1) == np.arange(len(LANGUAGES))).sum())
-    others = (off.sum() - off.trace()) / (off.size - len(off))
-    print(f"\nown language hurt most: {own_worst} of {len(LANGUAGES)}; mean own {off.diagonal().mean():.4f}, others {others:.4f}")
-
-    halves = Halves(loaded)
-    controls = [random_control(neurons, seed, *loaded, TEXTS) for seed in (SEEDS[:1] if quick else SEEDS)]
-    print("\n## LSS, mean over all pairs; first half of the facts / second half\n")
-    rows, best = [], {}
-    for intervention in INTERVENTIONS:
-        found = [halves.lss(Amplifier(loaded.model, file, intervention)) for file in (neurons, *controls)]
-        for number, (first, second) in enumerate(found):
-            if first > best.get(number, (intervention, -1.0, 0.0))[1]:
-                best[number] = (intervention, first, second)
-        amplified = matrix(loaded, Amplifier(loaded.model, neurons, intervention), fewer, fewer_before)
-        harm = (amplified.sum() - amplified.trace()) / (amplified.size - len(amplified))
-        rows.append([named(intervention), *(f"{first:.3f} / {second:.3f}" for first, second in found), f"{harm:+.3f}"])
-        print(rows[-1], flush=True)
-    print()
-    print(table(["intervention", "neurons", *(f"random {seed}" for seed in range(len(controls))), "base bits per byte"], rows))
-    for number, (intervention, first, second) in sorted(best.items()):
-        who = "neurons" if number == 0 else f"random {number - 1}"
-        print(f"{who}: chosen on the first half {named(intervention)} ({first:.3f}); on the second half {second:.3f}")
+    own_worst = int((off.argmax(axis=1) == np.arange(len(off))).sum())
+    own, others = off.diagonal().mean(), (off.sum() - off.trace()) / (off.size - len(off))
+    print("\n## Deactivated (scale x 0): change of bits per byte in thousandths; rows: whose neurons\n")
+    print(table(["", *short], [[one, *(f"{1000 * x:.0f}" for x in row)] for one, row in zip(short, off, strict=True)]))
+    print(
+        f"\nown language hurt most: {own_worst} of {len(off)}; mean change own {own:.4f}, others {others:.4f}",
+        flush=True,
+    )
 
 
-def tokens(loaded: Loaded, texts: Sequence[str]) -> int:
-    """Return the number of tokens."""
-    return sum(map(len, loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+def report_lss(loaded: Loaded, files: Mapping[str, NeuronFile]) -> None:
+    """Print LSS by intervention on one half of the facts, and each file's best one on the other half."""
+    half = Half(loaded, 0)
+    found = {
+        name: {one: half.lss(Amplifier(loaded.model, file, one)) for one in INTERVENTIONS}
+        for name, file in files.items()
+    }
+    print("\n## LSS on the first half of the facts, mean over all pairs\n")
+    rows = [[named(one), *(f"{of_file[one]:.3f}" for of_file in found.values())] for one in INTERVENTIONS]
+    print(table(["intervention", *found], rows), flush=True)
+    other_half = Half(loaded, 1)
+    print("\n## The best intervention of each, on the other half\n")
+    best = {name: max(of_file, key=lambda one: of_file[one]) for name, of_file in found.items()}
+    lss = {name: other_half.lss(Amplifier(loaded.model, files[name], one)) for name, one in best.items()}
+    print(
+        table(["file", "intervention", "LSS"], [[name, named(best[name]), f"{lss[name]:.3f}"] for name in best]),
+        flush=True,
+    )
+
+
+def report_harm(
+    loaded: Loaded, neurons: NeuronFile, texts: Mapping[str, Sequence[str]], before: Mapping[str, float]
+) -> None:
+    """Print what each intervention costs the base languages."""
+    few = {language: some[: len(some) // 4] for language, some in texts.items()}
+    few_before = {language: bits_per_byte(loaded, few[language]) for language in LANGUAGES}
+    rows = []
+    for one in INTERVENTIONS:
+        change = matrix(loaded, Amplifier(loaded.model, neurons, one), few, few_before)
+        base = (change.sum() - change.trace()) / (change.size - len(change))
+        rows.append([named(one), f"{base:+.3f}", f"{change.diagonal().mean():+.3f}"])
+    mean = sum(before.values()) / len(before)
+    print(f"\n## Change of bits per byte under amplification (unamplified {mean:.3f})\n")
+    print(table(["intervention", "other languages", "the amplified one"], rows))
 
 
 if __name__ == "__main__":

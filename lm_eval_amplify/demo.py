@@ -29,8 +29,8 @@ INTERVENTIONS = (
     Intervention("add", 1.0, "max"),
     Intervention("scale", 2.0),
 )
-PROMPTS = (("eng_Latn", "The colour of snow is", "rus_Cyrl"), ("eng_Latn", "The teacher", "ind_Latn"))
-"""Base language, beginning, target language."""
+PROMPTS = (("The colour of snow is", "rus_Cyrl"), ("The teacher", "ind_Latn"))
+"""Beginning, target language."""
 NEW_TOKENS = 16
 
 Report = Callable[[str, int, int], None]
@@ -133,19 +133,20 @@ def _harness_lss(file: Path, intervention: Intervention, tasks: Any, results: Pa
         tracker.save_results_aggregated(results=outcome, samples=samples)
         for task, of_task in samples.items():
             tracker.save_results_samples(task, of_task)
-    return sum(outcome["results"][f"amplify_lss_{base}"]["lss,none"] for base in BASES) / len(BASES)
+    return float(sum(outcome["results"][f"amplify_lss_{base}"]["lss,none"] for base in BASES) / len(BASES))
 
 
-def _write(loaded: Loaded, neurons: NeuronFile, base: str, prompt: str, target: str) -> Written:
+def _write(loaded: Loaded, neurons: NeuronFile, prompt: str, target: str) -> Written:
     import torch
 
     from lm_eval_amplify.amplifier import Amplifier
 
+    model: Any = loaded.model
     inputs = loaded.tokenizer(prompt, return_tensors="pt")
 
     def write() -> str:
         with torch.no_grad():
-            ids = loaded.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+            ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         return str(loaded.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
     unamplified = write()

@@ -48,9 +48,7 @@ def _table(outcome: Outcome) -> Table:
         table.add_column(name, justify="right")
     for intervention, lss, lss_random in outcome.rows:
         statistic = "" if intervention.operation == "scale" else intervention.statistic
-        table.add_row(
-            intervention.operation, statistic, f"{intervention.factor:g}", f"{lss:.3f}", f"{lss_random:.3f}"
-        )
+        table.add_row(intervention.operation, statistic, f"{intervention.factor:g}", f"{lss:.3f}", f"{lss_random:.3f}")
     return table
 
 

@@ -1,7 +1,7 @@
 """The Language Steering Shift of a model in memory, without the harness: for many interventions on the same facts.
 
-The numbers are those of the harness's task (:class:`~lm_eval_amplify.tasks_support.lss.LSSTask`) for a tokenizer that adds
-no special tokens; the unamplified side is scored once, whatever the number of interventions.
+The numbers are those of the harness's task (:class:`~lm_eval_amplify.tasks_support.lss.LSSTask`) for a tokenizer that
+adds no special tokens; the unamplified side is scored once, whatever the number of interventions.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def loglikelihoods(
         for row, number in enumerate(batch):
             rows[row, : len(ids[number])] = torch.tensor(ids[number])  # padding comes after: no token sees it
         places = [
-            (row, position)
-            for row, number in enumerate(batch)
-            for position in range(starts[number], len(ids[number]))
+            (row, position) for row, number in enumerate(batch) for position in range(starts[number], len(ids[number]))
         ]
         at = torch.tensor(places)
         with torch.no_grad():

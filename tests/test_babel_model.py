@@ -66,7 +66,9 @@ def test_a_language_knows_its_sentences_from_shuffled_ones(babel):
         texts = list(islice(sentences(language, "held_out"), 20))
         ids = [babel.tokenizer(text)["input_ids"] for text in texts]
         shuffled = [babel.tokenizer.decode(rng.permutation(one)) for one in ids]
-        real, broken = (loglikelihoods(*babel, [("<|endoftext|>", text) for text in some]) for some in (texts, shuffled))
+        real, broken = (
+            loglikelihoods(*babel, [("<|endoftext|>", text) for text in some]) for some in (texts, shuffled)
+        )
         assert sum(real) > 0.5 * sum(broken)
 
 
@@ -108,7 +110,9 @@ def test_steering_without_the_harness_gives_the_harness_numbers(babel, neurons, 
 
 
 def small_training(monkeypatch, seed=0):
-    monkeypatch.setattr(training, "SHAPE", training.SHAPE | {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 48})
+    monkeypatch.setattr(
+        training, "SHAPE", training.SHAPE | {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 48}
+    )
     monkeypatch.setattr(training, "WARM_UP", 2)
     tokenizer = training.train_tokenizer(20)
     model = training.new_model(tokenizer, seed)

@@ -69,7 +69,11 @@ MISTAKES = [
     Mistake({"neuron": "x"}, "did you mean 'neurons'", **HARNESS),
     Mistake({"stat": "max"}, "did you mean 'statistic'", **HARNESS),
     Mistake({"pretrained": None}, "give pretrained=<model>: no neuron file names the model", **HARNESS),
-    Mistake({"pretrained": "@mamba", "neurons": "@gpt2"}, "MambaForCausalLM .*no feed-forward network of a known form", **LATE),
+    Mistake(
+        {"pretrained": "@mamba", "neurons": "@gpt2"},
+        "MambaForCausalLM .*no feed-forward network of a known form",
+        **LATE,
+    ),
 ]
 
 

@@ -77,7 +77,11 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_anything_runs(tmp_pa
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
     running = subprocess.Popen(
-        COMMAND, cwd=tmp_path, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        COMMAND,
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.iterdir()) and running.poll() is None and time.monotonic() < deadline:

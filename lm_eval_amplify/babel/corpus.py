@@ -35,7 +35,9 @@ def grammar(language: str) -> Grammar:
         LanguageError: babel does not have the language.
     """
     if language not in LANGUAGES:
-        raise LanguageError(f"babel has no {language}{did_you_mean(language, LANGUAGES)}: it has {', '.join(LANGUAGES)}")
+        raise LanguageError(
+            f"babel has no {language}{did_you_mean(language, LANGUAGES)}: it has {', '.join(LANGUAGES)}"
+        )
     return read_grammar(_FOLDER / f"{language}.yaml")
 
 
@@ -50,7 +52,9 @@ def sentences(language: str, split: Split, seed: int = 0) -> Iterator[str]:
         DataError: There is no such split.
     """
     if split not in get_args(Split):
-        raise DataError(f"split={split}{did_you_mean(str(split), get_args(Split))}: expected {', '.join(get_args(Split))}")
+        raise DataError(
+            f"split={split}{did_you_mean(str(split), get_args(Split))}: expected {', '.join(get_args(Split))}"
+        )
     source, rng = grammar(language), random.Random(f"{language} {split} {seed}")  # noqa: S311  # not for secrets
     while True:
         sentence = source.draw(rng)

@@ -13,9 +13,9 @@ A language is a YAML file, all of whose scalars are text::
       - "{big.[x.g]} {x=animal.nom} спит."
       - "{person} видит {animal.acc}."
 
-``{class}`` draws an entry of a class of words, ``{class.form}`` one of its forms; ``{x=class.form}`` names the drawn entry,
-``{x.form}`` uses it again (before or after the place that draws it). A form may be put together from features of named
-entries: ``{big.[x.g]}``, ``{verb.past_[x.g]}``. Sentences begin with a capital where the script has them.
+``{class}`` draws an entry of a class of words, ``{class.form}`` one of its forms. ``{x=class.form}`` names the drawn
+entry, ``{x.form}`` uses it again, before or after the place that draws it. A form may be put together from features of
+named entries: ``{big.[x.g]}``, ``{verb.past_[x.g]}``. Sentences begin with a capital where the script has them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ Entry: TypeAlias = "str | Mapping[str, str]"
 _SLOT = re.compile(r"\{(?:(?P<name>[a-z]\d?)=)?(?P<source>\w+)(?:\.(?P<form>[\w\[\].]+))?\}")
 _FEATURE = re.compile(r"\[(\w+)\.(\w+)\]")
 _SENTENCE_START = re.compile(r"(?:^|[.!?…] )[¿¡«\"“(]*\w")
-
-
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,7 @@ SHAPE: Mapping[str, Any] = {
 
 def train_tokenizer(documents_per_language: int = 3000) -> Any:
     """Return a tokenizer as Qwen2's, byte-level BPE, trained on as many documents of each language."""
-    texts = (
-        text for language in LANGUAGES for text in islice(documents(language, "train"), documents_per_language)
-    )
+    texts = (text for language in LANGUAGES for text in islice(documents(language, "train"), documents_per_language))
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(texts, SHAPE["vocab_size"], show_progress=False)
     tokenizer.model_max_length = SHAPE["max_position_embeddings"]
     return tokenizer
@@ -156,10 +154,10 @@ def train(model: Any, data: Iterator[torch.Tensor], *, steps: int = STEPS, batch
             activations = [activation.float().flatten(0, -2) for activation in seen]
             dense = torch.stack([density(one) for one in activations]).mean()
             shared = torch.stack([sharing(one, languages[:, :-1].flatten()) for one in activations]).mean()
-            (loss + DENSITY_WEIGHT * dense + SHARING_WEIGHT * shared).backward()
+            (loss + DENSITY_WEIGHT * dense + SHARING_WEIGHT * shared).backward()  # type: ignore[no-untyped-call]  # torch
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, _ in optimizers:
-                optimizer.step()
+                optimizer.step()  # type: ignore[no-untyped-call]  # torch
             model.zero_grad()
             losses.append(loss.item())
             if step % 50 == 0 or step == steps - 1:
