@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,17 +120,18 @@ def _harness_lss(file: Path, intervention: Intervention, tasks: Any, results: Pa
 
     tracker = EvaluationTracker(output_path=str(results)) if results else None
     arguments = {"pretrained": embedded_model(MODEL), "neurons": str(file), **model_arguments(intervention)}
-    outcome = simple_evaluate(
-        "amplified_hf",
-        model_args=arguments,
-        tasks=[f"amplify_lss_{base}" for base in BASES],
-        task_manager=tasks,
-        batch_size=64,
-        device="cpu",
-        log_samples=tracker is not None,
-        evaluation_tracker=tracker,
-        bootstrap_iters=0,
-    )
+    with _silent():
+        outcome = simple_evaluate(
+            "amplified_hf",
+            model_args=arguments,
+            tasks=[f"amplify_lss_{base}" for base in BASES],
+            task_manager=tasks,
+            batch_size=64,
+            device="cpu",
+            log_samples=tracker is not None,
+            evaluation_tracker=tracker,
+            bootstrap_iters=0,
+        )
     if tracker is not None:
         samples = outcome.pop("samples")
         tracker.save_results_aggregated(results=outcome, samples=samples)
@@ -173,17 +176,23 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the harness's log lines and progress bars, one set for each of its runs, out of the demonstration."""
-    import os
-
+    """Keep the harness's log lines out of the demonstration."""
     logging.disable(logging.WARNING)
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep out what a run of the harness writes to stderr: a set of progress bars, and git's word on the folder."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123  # not a path
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -21,7 +21,7 @@ def show_outcome(outcome: Outcome, out: Path | None) -> None:
     layers = outcome.neurons.manifest.num_layers
     console.print(
         f"\nFound {number} neurons of {len(outcome.neurons.languages)} languages in the {layers} layers of {MODEL}, "
-        f"a model of 2.4 million parameters."
+        f"a model of 2.5 million parameters."
     )
     console.print(_table(outcome))
     console.print(

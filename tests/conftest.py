@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 import toy_tasks
 from torch.utils import collect_env
 
@@ -18,6 +19,8 @@ from lm_eval_amplify.neurons import write_neurons
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes started here: tiny models only wait for more threads
+torch.set_num_threads(1)
 
 # The harness describes the machine in every result, by some dozen subprocesses: once is enough for all tests.
 collect_env.get_pretty_env_info = functools.cache(collect_env.get_pretty_env_info)

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 LAYERS = [
     ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
     ["languages"],
-    ["task_languages", "data", "langid"],
+    ["task_languages", "data", "langid", "babel"],
     ["neurons"],
     ["intervention"],
     ["architecture"],
@@ -23,6 +23,8 @@ LAYERS = [
     ["provenance", "effect"],
     ["identify"],
     ["tasks_support", "models"],
+    ["steering", "demo"],
+    ["demo_page"],
     ["plugin", "cli_options", "cli_neurons", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
