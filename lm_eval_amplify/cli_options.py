@@ -38,8 +38,8 @@ Statistics = Annotated[
 ]
 
 CORPUS = (
-    "text:DIR with DIR/<language>.txt[.gz], a document a line; jsonl:DIR[?text=FIELD]; flores[:MIRROR]; or "
-    "hub:ORG/NAME[?text=COLUMN&split=SPLIT&config=FORM]."
+    "text:DIR with DIR/<language>.txt[.gz], a document a line; jsonl:DIR[?text=FIELD]; flores[:MIRROR]; "
+    "hub:ORG/NAME[?text=COLUMN&split=SPLIT&config=FORM]; or babel, which ships with the package."
 )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lm_eval_amplify.errors import IdentificationError
 from lm_eval_amplify.identify.activations import Activations
 from lm_eval_amplify.identify.keeping import Found
+from lm_eval_amplify.identify.method import check_any
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.identify.sentences import SentenceMeans
 from lm_eval_amplify.identify.tokens import Batch
@@ -54,8 +55,7 @@ class Activated:
         Raises:
             IdentificationError: There is none.
         """
-        if not languages:
-            raise IdentificationError("give a language or more, not none")
+        check_any(languages)
 
     def select(self, activations: Activations) -> Mapping[str, LanguageNeurons]:
         """Return each language's neurons.

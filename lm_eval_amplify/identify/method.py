@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from lm_eval_amplify.errors import IdentificationError
 from lm_eval_amplify.identify.activations import Activations
 from lm_eval_amplify.neurons.file import LanguageNeurons
 
@@ -29,3 +30,13 @@ class Method(Protocol):
 
     def select(self, activations: Activations) -> Mapping[str, LanguageNeurons]:
         """Return each language's neurons, without statistics; an empty entry for a language of none."""
+
+
+def check_any(languages: Sequence[str]) -> None:
+    """Check that there is a language, all that a method needs which looks at one at a time.
+
+    Raises:
+        IdentificationError: There is none.
+    """
+    if not languages:
+        raise IdentificationError("give a language or more, not none")

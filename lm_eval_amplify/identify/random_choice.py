@@ -11,6 +11,7 @@ import numpy as np
 from lm_eval_amplify.errors import IdentificationError
 from lm_eval_amplify.identify.activations import Activations
 from lm_eval_amplify.identify.active import neurons_at
+from lm_eval_amplify.identify.method import check_any
 from lm_eval_amplify.neurons.file import LanguageNeurons
 
 
@@ -51,8 +52,7 @@ class RandomChoice:
         Raises:
             IdentificationError: There is none.
         """
-        if not languages:
-            raise IdentificationError("give a language or more, not none")
+        check_any(languages)
 
     def select(self, activations: Activations) -> Mapping[str, LanguageNeurons]:
         """Return each language's neurons; the model does not run."""
