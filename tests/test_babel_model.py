@@ -15,6 +15,7 @@ from safetensors import safe_open
 from lm_eval_amplify import Amplifier, Intervention, read_neurons
 from lm_eval_amplify.babel import train as training
 from lm_eval_amplify.babel.corpus import LANGUAGES, documents, sentences
+from lm_eval_amplify.identify import Texts, open_corpus, random_control
 from lm_eval_amplify.identify.loading import load_model
 from lm_eval_amplify.neurons import locate_neurons
 from lm_eval_amplify.resources import embedded_model
@@ -58,6 +59,13 @@ def test_the_neuron_file_is_of_this_model_and_has_all_languages(babel, neurons):
     assert neurons.manifest.model == "babel"
     Amplifier(babel.model, neurons, Intervention("set", 1.0, "max"))
     assert all(len(own) >= 5 for own in neurons.neurons.values())
+
+
+def test_a_random_control_records_the_model_by_its_name(babel, neurons, caplog):
+    texts = Texts(open_corpus("babel"), 200, max_length=64)
+    control = random_control(neurons, 0, *babel, texts)
+    assert control.manifest.statistics_of["model"] == "babel"
+    assert "both are recorded" not in caplog.text
 
 
 def test_a_language_knows_its_sentences_from_shuffled_ones(babel):

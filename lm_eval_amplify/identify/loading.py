@@ -61,6 +61,7 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"cannot load model {name!r}: {reason}") from error
+    model.config.name_or_path = name  # what is recorded; the embedded model's folder is this machine's
     return Loaded(model.eval(), tokenizer)
 
 
