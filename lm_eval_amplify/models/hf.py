@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from lm_eval.api.model import CacheHook
@@ -15,11 +15,12 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
 from lm_eval_amplify.effect import probe_tokens, without_effect
-from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
+from lm_eval_amplify.errors import CacheError, InterventionError
 from lm_eval_amplify.intervention import Intervention, Operation
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.arguments import refuse_misspelt
 from lm_eval_amplify.models.finite import NonFiniteRows, OnNonFinite, Watch, check_on_nonfinite
+from lm_eval_amplify.models.packed import PackedScoring, Scorer, check_scorer
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
 from lm_eval_amplify.provenance import (
@@ -38,7 +39,7 @@ _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
 
-class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harness is untyped
+class AmplifiedHFLM(AmplifiedRequests, PackedScoring, HFLM):  # type: ignore[misc]  # the harness is untyped
     """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
 
     Args:
@@ -50,7 +51,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         operation: ``set``, ``add`` or ``scale``; see :class:`~lm_eval_amplify.intervention.Intervention`, also for
             ``statistic``, ``factor``, ``others_operation``, ``others_factor`` and ``layers``.
         mode: ``auto``, ``fold`` or ``hook``; see :class:`~lm_eval_amplify.amplifier.Amplifier`.
-        scorer: ``stock``: HFLM's own scoring.
+        scorer: ``packed``: what requests share is computed once, and logits only where something is scored; as far as
+            the model can do it. ``stock``: HFLM's own scoring, bit for bit.
         on_nonfinite: What to do with an answer that comes of logits that are not finite: ``warn`` once per task and
             count them in the results, or stop with an ``error``.
         **hf_arguments: HFLM's.
@@ -72,14 +74,13 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         others_factor: float | None = None,
         layers: str = "all",
         mode: Mode = "auto",
-        scorer: Literal["stock"] = "stock",
+        scorer: Scorer = "packed",
         on_nonfinite: OnNonFinite = "warn",
         **hf_arguments: Any,
     ) -> None:
         refuse_misspelt(hf_arguments, AmplifiedHFLM, HFLM)
         check_on_nonfinite(on_nonfinite)
-        if scorer != "stock":
-            raise InterventionError(f"scorer={scorer}{did_you_mean(str(scorer), ['stock'])}: expected stock")
+        check_scorer(scorer)
         self.intervention = Intervention(operation, factor, statistic, others_operation, others_factor, layers)
         check_mode(mode, self.intervention)
         self.neurons = _read(neurons)
@@ -99,6 +100,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
             self._warn_of_no_effect(self.amplifier)
+        if scorer == "packed":
+            self.score_packed(self._example())
 
     batch_schedule: float
 
@@ -168,6 +171,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             parts["language"] = "+".join(self.fixed_targets or (OWN_LANGUAGE,))
             parts |= self.intervention.signature_parts
             parts["mode"] = self.amplifier.mode
+        parts["scorer"] = self.scorer
         if self._scoring:
             parts["hf"] = "+".join(f"{name}={value}" for name, value in self._scoring.items())
         return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
@@ -262,6 +266,14 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             by_reason.setdefault(reason, []).append("+".join(languages))
         for reason, affected in by_reason.items():
             _logger.warning("%s: %s", ", ".join(affected), reason)
+
+    def _example(self) -> Callable[[], AbstractContextManager[None]] | None:
+        """The context of an amplification that changes something, if there is one."""
+        if self.amplifier is None or not self.is_amplified:
+            return None
+        every = [self.fixed_targets] if self.fixed_targets else [(one,) for one in self.amplifier.neurons.languages]
+        targets = next(filter(self.has_effect, every), None)
+        return None if targets is None else partial(self.amplified_as, targets)
 
     def _probe(self) -> torch.Tensor:
         known = getattr(self.config.get_text_config(), "vocab_size", self.vocab_size)
