@@ -21,7 +21,7 @@ from lm_eval_amplify.scoring.walk import walk
 Plain = Callable[[torch.Tensor], torch.Tensor]
 """The harness's own forward pass: tokens ``[rows, length]`` to logits ``[rows, length, vocabulary]``."""
 
-_WINDOW = re.compile(r"(sliding_|attention_|local_)?(window|chunk)(_size|_length|_len)?")
+_WINDOW = re.compile(r"\w*(window|chunk)(_size|_length|_len)?")
 _CLOSE = 1e-4, 1e-6
 """By how much log-probabilities may differ in float32: absolutely, and as a share."""
 
