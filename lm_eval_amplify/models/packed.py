@@ -150,4 +150,5 @@ class PackedScoring(LM):  # type: ignore[misc]  # the harness is untyped
             return budget_of_stock(footprint, self.device, int(self.batch_size), longest)
         if self._free_budget is None:
             self._free_budget = budget_of_free_memory(footprint, self.device)
-        return self._free_budget
+        most = budget_of_stock(footprint, self.device, int(self.max_batch_size), longest)
+        return Budget(*map(min, self._free_budget, most))
