@@ -8,7 +8,8 @@ writes docs/architectures.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cache
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ import by_hand
 import numpy as np
 import torch
 import transformers
-from every_architecture import MAPPINGS, Architecture, architectures, build
+from every_architecture import MAPPINGS, VOCABULARY, Architecture, architectures, build
 from torch import nn
 
 from lm_eval_amplify.amplifier import Amplifier
@@ -25,6 +26,11 @@ from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.intervention import Intervention
 from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.scoring.batches import Budget
+from lm_eval_amplify.scoring.engine import Engine
+from lm_eval_amplify.scoring.forward import Forward
+from lm_eval_amplify.scoring.probe import probe
+from lm_eval_amplify.scoring.requests import Scored
 
 IDS = np.array([[37, 41, 50, 43, 33], [39, 60, 44, 41, 52]])  # none is special: see every_architecture
 FACTORS = {"set": 1.5, "add": -0.75, "scale": 2.5}
@@ -38,6 +44,7 @@ class Outcome(NamedTuple):
     reason: str = ""
     fold_obstacle: str | None = None
     identify_refusal: str | None = None
+    scoring: str = ""
 
 
 @cache
@@ -57,7 +64,8 @@ def examine(architecture: Architecture) -> Outcome:
     except Exception as error:  # noqa: BLE001  # the same
         return Outcome(architecture, "not run", _said(error))
     check(model, blocks, plain)
-    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), check_identification(model, blocks))
+    refusal = check_identification(model, blocks)
+    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), refusal, check_scoring(model, blocks))
 
 
 def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
@@ -125,6 +133,36 @@ def counts(model: nn.Module, blocks: list) -> dict[int, torch.Tensor]:
     with network.looking(looks):
         network.run(TEXTS, IS_COUNTED)
     return found
+
+
+OPTIONS = [[12], [12, 13], [14, 12, 13]]
+CONTEXTS = [[*range(20, 32)], [*range(20, 32), 40, 41], [*range(20, 26), 50], [45]]
+
+
+def check_scoring(model: nn.Module, blocks: list) -> str:
+    """What packed scoring shares; its answers, amplified, are those of a pass over each request alone."""
+    if model.config.is_encoder_decoder:
+        return "as hf"
+    amplifier = Amplifier(model, neurons(blocks), Intervention("set", FACTORS["set"], "max"), mode="hook")
+    amplified = partial(amplifier.amplified, "ind_Latn")
+    forward = Forward(model, torch.device("cpu"))
+    text_config = model.config.get_text_config()
+    abilities, _ = probe(
+        forward, partial(logits, model), [nullcontext, amplified],
+        vocabulary=VOCABULARY, max_length=64, config=text_config,
+    )  # fmt: skip
+    if abilities is None:
+        return "as hf"
+    scored = [Scored.cut(context, option, 64) for context in CONTEXTS for option in OPTIONS]
+    with amplified():
+        answers = dict(Engine(forward, abilities).score(scored, Budget(24, 24)))
+        for number, one in enumerate(scored):
+            alone = logits(model, torch.from_numpy(one.tokens)[None])[0, one.first :].log_softmax(-1)
+            expected = float(alone.gather(1, torch.from_numpy(one.targets)[:, None]).sum())
+            off = abs(answers[number].loglikelihood - expected)
+            assert off <= 2e-4 + 1e-5 * abs(expected), f"packed scoring is off by {off}"
+    shared = "contexts and prefixes" if abilities.cache else "contexts" if abilities.trees else ""
+    return shared if forward.only_selected else f"{shared}, all logits"
 
 
 def definition(own: LanguageNeurons, operation: str, factor: float):
@@ -211,7 +249,7 @@ def render(outcomes: list[Outcome]) -> str:
     )
     supported = "\n".join(
         f"| {one.architecture.name} | {one.architecture.model_type} | {one.fold_obstacle or 'yes'} "
-        f"| {_short(one.identify_refusal, one) or 'yes'} |"
+        f"| {_short(one.identify_refusal, one) or 'yes'} | {one.scoring or 'logits'} |"
         for one in by_status["supported"]
     )
     return _PAGE.format(
@@ -275,11 +313,14 @@ the language model has neurons; the towers that read images or sound are left al
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on
+`lm-eval-amplify identify` can count in it; else why not. Score: what `scorer=packed` computes once for all requests that
+have it in common, found by a probe at load and checked against a pass over each request alone: the contexts of several
+options in a row, and prefixes across rows; `logits`: nothing, but logits only where something is scored; `as hf`: the
+harness's own scoring. Quantised, sharded, tied and offloaded weights and adapters on
 the down projection are never folded, whatever the architecture.
 
-| architecture | model_type | fold | identify |
-| --- | --- | --- | --- |
+| architecture | model_type | fold | identify | score |
+| --- | --- | --- | --- | --- |
 {supported}
 
 ## Refused

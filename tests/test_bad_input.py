@@ -62,7 +62,7 @@ MISTAKES = [
     Mistake({"mode": "hok"}, r"mode=hok \(did you mean 'hook'\?\): expected auto, fold, hook"),
     Mistake({"mode": "fold"}, "mode=fold with operation 'set': only 'scale' can be folded"),
     Mistake({"on_nonfinite": "eror"}, r"on_nonfinite=eror \(did you mean 'error'\?\): expected warn, error", **HARNESS),
-    Mistake({"scorer": "packed"}, "scorer=packed: expected stock", **HARNESS),
+    Mistake({"scorer": "paked"}, r"scorer=paked \(did you mean 'packed'\?\): expected packed, stock", **HARNESS),
     Mistake({"positions": "generated"}, "argument 'positions' is not in this version", **HARNESS),
     Mistake({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'", **HARNESS),
     Mistake({"operatoin": "set"}, "did you mean 'operation'", **HARNESS),
