@@ -313,10 +313,10 @@ the language model has neurons; the towers that read images or sound are left al
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not. Score: what `scorer=packed` computes once for all requests that
-have it in common, found by a probe at load and checked against a pass over each request alone: the contexts of several
-options in a row, and prefixes across rows; `logits`: nothing, but logits only where something is scored; `as hf`: the
-harness's own scoring. Quantised, sharded, tied and offloaded weights and adapters on
+`lm-eval-amplify identify` can count in it; else why not. Score: what `scorer=packed` computes once for all
+requests that have it in common, found by a probe at load and checked against a pass over each request alone: the
+contexts of several options in a row, and prefixes across rows; `logits`: nothing, but logits only where something is
+scored; `as hf`: the harness's own scoring. Quantised, sharded, tied and offloaded weights and adapters on
 the down projection are never folded, whatever the architecture.
 
 | architecture | model_type | fold | identify | score |

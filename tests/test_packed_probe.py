@@ -52,7 +52,11 @@ def test_each_part_falls_back_by_itself(name, abilities, reason):
 def test_a_model_that_ignores_positions_is_found_out():
     model = tiny.model("llama")
     forward = model.model.forward
-    model.model.forward = lambda *args, position_ids=None, **options: forward(*args, **options)
+
+    def without_positions(*args, position_ids=None, **options):
+        return forward(*args, **options)
+
+    model.model.forward = without_positions
     abilities, (reason,) = found(model)
     assert not abilities.trees
     assert reason.startswith("contexts are not shared (log-probabilities differ by")
