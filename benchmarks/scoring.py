@@ -1,6 +1,6 @@
 """What a score costs: amplified_hf with packed scoring over stock hf on the plain model, beside the limit by counting.
 
-    python benchmarks/scoring.py --data MIRROR [--shape 79M|0.5B] [--rows xcopa,lss2] [--memory]
+    python benchmarks/scoring.py --data MIRROR [--shape 79M|0.5B] [--rows xcopa,lss2] [--memory | --scaling]
 
 Both models have random weights in float32 and run in one process on the same real requests; amplified_hf sets 1 % of
 its neurons to their maximum. Each pair runs hf and then amplified_hf, and the ratio of a pair cancels much of what the
@@ -140,10 +140,10 @@ def tokenizer(data: Path) -> transformers.PreTrainedTokenizerFast:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|end|>")
 
 
-def build(shape: str, device: str) -> transformers.PreTrainedModel:
+def build(shape: str, device: str, dtype: str) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     config = transformers.Qwen2Config(**SHAPES[shape], max_position_embeddings=4096)
-    return transformers.AutoModelForCausalLM.from_config(config).float().eval().to(device)
+    return transformers.AutoModelForCausalLM.from_config(config).eval().to(device, getattr(torch, dtype))
 
 
 def neurons(shape: str) -> NeuronFile:
@@ -172,18 +172,50 @@ def head_share(shape: str) -> float:
 
 def counted(lm: HFLM, requests: list[Instance], shape: str) -> tuple[float, int]:
     """The limit, and the number of tokens of hf's batches."""
-    found: list[Scored] = []
-    for one in requests:
-        if len(one.args) == 1:
-            found.append(Scored.cut([lm.prefix_token_id], lm.tok_encode(one.args[0]), lm.max_length))
-        else:
-            found.append(Scored.cut(*lm._encode_pair(*one.args), lm.max_length))  # noqa: SLF001
+    found = scored_requests(lm, requests)
     forest = Forest.of(found, range(len(found)))
     stock = sum(map(len, forest.inputs))
     body = stock - int(forest.shared.sum())
     scored = {one.tokens[: place + 1].tobytes() for one in found for place in range(one.first, len(one.tokens))}
     head = head_share(shape)
     return (body + head * len(scored)) / ((1 + head) * stock), stock
+
+
+def scored_requests(lm: HFLM, requests: list[Instance]) -> list[Scored]:
+    """The requests as tokens; texts of no more than a window."""
+    found = []
+    for one in requests:
+        pair = ([lm.prefix_token_id], lm.tok_encode(one.args[0]))
+        if len(one.args) > 1:
+            pair = lm._encode_pair(*one.args)  # noqa: SLF001
+        found.append(Scored.cut(*pair, lm.max_length))
+    return found
+
+
+def computed(lm: AmplifiedHFLM, requests: list[Instance]) -> int:
+    """The tokens that packed scoring computes."""
+    found = scored_requests(lm, requests)
+    budget = lm._budget(max(len(one.tokens) for one in found))  # noqa: SLF001
+    groups = lm._engine.groups(found, range(len(found)), budget)  # noqa: SLF001
+    return sum(len(row) for group in groups for row in group.all_rows())
+
+
+def scale(lm: AmplifiedHFLM, pairs: list, most: int, repeats: int, plot: Path | None) -> None:
+    """Times of more and more requests, the best of some repetitions each."""
+    points = []
+    for part in (0.125, 0.25, 0.5, 0.75, 1):
+        requests = instances(pairs, int(part * most))
+        taken = min(seconds(lm, requests) for _ in range(repeats))
+        points.append((computed(lm, requests), taken))
+        print(f"{points[-1][0]:>8} tokens {taken:>7.2f} s {taken / points[-1][0] * 1e6:>6.0f} us/token", flush=True)
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(*zip(*points, strict=True), marker="o")
+        axes.set(xlabel="tokens computed", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+        figure.savefig(plot)
 
 
 def instances(pairs: list, most: int) -> list[Instance]:
@@ -219,7 +251,10 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--batch-size", type=int, default=8)
     options.add_argument("--device", default="cpu")
-    options.add_argument("--memory", action="store_true")
+    options.add_argument("--dtype", default="float32")
+    options.add_argument("--memory", action="store_true", help="peaks of both, instead of times")
+    options.add_argument("--scaling", action="store_true", help="times of more and more requests, instead of pairs")
+    options.add_argument("--plot", type=Path, help="of --scaling, as a picture")
     options.add_argument("--only", choices=("hf", "amplified_hf"), help="run it once and print the peak memory in MB")
     given = options.parse_args()
     chosen = given.rows.split(",")
@@ -227,7 +262,7 @@ def main() -> None:
 
     if given.memory:
         arguments = [sys.executable, __file__, "--data", given.data, "--shape", given.shape, "--requests", most]
-        arguments += ["--batch-size", given.batch_size, "--device", given.device]
+        arguments += ["--batch-size", given.batch_size, "--device", given.device, "--dtype", given.dtype]
         print(f"{'requests':<40} {'hf, MB':>8} {'amplified_hf, MB':>17}")
         for row in chosen:
             peaks = [
@@ -240,7 +275,7 @@ def main() -> None:
         return
 
     own_tokenizer = tokenizer(given.data)
-    model = build(given.shape, given.device)
+    model = build(given.shape, given.device, given.dtype)
     shared = {"tokenizer": own_tokenizer, "batch_size": given.batch_size}
     makers = {
         "hf": lambda: HFLM(model, **shared),
@@ -255,6 +290,11 @@ def main() -> None:
         return
 
     plain, amplified = makers["hf"](), makers["amplified_hf"]()
+    if given.scaling:
+        for row in chosen:
+            print(ROWS[row][0])
+            scale(amplified, ROWS[row][1](given.data), most, given.pairs, given.plot)
+        return
     unamplified = AmplifiedHFLM(model, **shared)
     size = model.num_parameters() / 1e6
     print(f"{size:.0f} M parameters, batch_size {given.batch_size}, {torch.get_num_threads()} threads, head "

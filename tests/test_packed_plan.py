@@ -15,7 +15,7 @@ TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=7)
 SCORED = st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=12).map(
     lambda pairs: [Scored.cut(context, continuation, 12) for context, continuation in pairs]
 )
-LIMITS = st.builds(Limits, st.integers(1, 20), st.integers(1, 20))
+LIMITS = st.builds(Limits, st.integers(1, 20), st.integers(1, 20), st.integers(0, 5))
 
 
 def walked(group, before=()):
@@ -40,11 +40,11 @@ def path(row, place):
 
 
 @settings(max_examples=100, deadline=None)
-@given(SCORED, LIMITS, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 5))
-def test_each_token_is_scored_once_behind_its_own_context(scored, limits, trees, cache, by_role, worth):
+@given(SCORED, LIMITS, st.booleans(), st.booleans(), st.booleans())
+def test_each_token_is_scored_once_behind_its_own_context(scored, limits, trees, cache, by_role):
     forest = Forest.of(scored, range(len(scored)), by_role=by_role)
     found = {}
-    for row, before in walked(plan(forest, scored, limits, trees=trees, cache=cache, worth=worth)):
+    for row, before in walked(plan(forest, scored, limits, trees=trees, cache=cache)):
         assert len(row) > 0
         for place, target, request in zip(row.places, row.targets, row.requests, strict=True):
             own = path(row, place)
@@ -66,7 +66,7 @@ def test_each_token_is_scored_once_behind_its_own_context(scored, limits, trees,
 @given(SCORED, LIMITS)
 def test_a_token_sees_its_ancestors_and_itself(scored, limits):
     forest = Forest.of(scored, range(len(scored)))
-    for row in plan(forest, scored, limits, trees=True, cache=True, worth=0).all_rows():
+    for row in plan(forest, scored, limits._replace(worth=0), trees=True, cache=True).all_rows():
         seen = row.ancestors()
         for place in range(len(row)):
             assert np.flatnonzero(seen[place]).tolist() == path(row, place)
@@ -88,11 +88,11 @@ def test_rows_of_several_inputs_keep_to_their_limits(scored, limits):
 @given(SCORED, LIMITS)
 def test_nothing_is_computed_twice_that_fits_in_a_row_or_is_worth_a_prefix(scored, limits):
     forest = Forest.of(scored, range(len(scored)))
-    size = {
-        (cache, tokens): sum(map(len, plan(forest, scored, limits._replace(tokens=tokens, scored=999),
-                                           trees=True, cache=cache, worth=0).all_rows()))
-        for cache in (False, True) for tokens in (limits.tokens, 999)
-    }  # fmt: skip
+    size = {}
+    for cache in (False, True):
+        for tokens in (limits.tokens, 999):
+            rows = plan(forest, scored, Limits(tokens, 999, 0), trees=True, cache=cache).all_rows()
+            size[cache, tokens] = sum(map(len, rows))
     smallest = sum(map(len, forest.inputs)) - forest.shared.sum()
     assert size[False, 999] == size[True, 999] == smallest
     assert smallest <= size[True, limits.tokens] <= size[False, limits.tokens] <= sum(map(len, forest.inputs))
@@ -101,7 +101,7 @@ def test_nothing_is_computed_twice_that_fits_in_a_row_or_is_worth_a_prefix(score
 def test_a_prefix_of_many_rows_is_computed_once():
     """Forty questions behind the same five shots: rows hold a few questions each, the shots are in none of them."""
     scored = [Scored.cut([*range(1000), 2000 + n, *range(50)], [7], 4096) for n in range(40)]
-    whole = plan(Forest.of(scored, range(40)), scored, Limits(192, 999), trees=True, cache=True)
+    whole = plan(Forest.of(scored, range(40)), scored, Limits(192, 999, 32), trees=True, cache=True)
     (group,) = whole.groups
     assert whole.rows == []
     assert (len(group.prefix), group.length, group.groups) == (1000, 1000, [])

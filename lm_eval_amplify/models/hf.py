@@ -101,7 +101,7 @@ class AmplifiedHFLM(AmplifiedRequests, PackedScoring, HFLM):  # type: ignore[mis
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
             self._warn_of_no_effect(self.amplifier)
         if scorer == "packed":
-            self.score_packed(self._example())
+            self._score_packed()
 
     batch_schedule: float
 
@@ -266,6 +266,14 @@ class AmplifiedHFLM(AmplifiedRequests, PackedScoring, HFLM):  # type: ignore[mis
             by_reason.setdefault(reason, []).append("+".join(languages))
         for reason, affected in by_reason.items():
             _logger.warning("%s: %s", ", ".join(affected), reason)
+
+    def _score_packed(self) -> None:
+        if self._is_split:
+            _logger.warning(
+                "scorer=packed: HFLM scores (tp_plan: processes that share a model must make the same passes)"
+            )
+            return
+        self.score_packed(self._example())
 
     def _example(self) -> Callable[[], AbstractContextManager[None]] | None:
         """The context of an amplification that changes something, if there is one."""

@@ -13,8 +13,9 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 
 from lm_eval_amplify.scoring.batches import Batch, Budget
+from lm_eval_amplify.scoring.devices import preferences
 from lm_eval_amplify.scoring.forward import Forward
-from lm_eval_amplify.scoring.plan import ROW_TOKENS, Group, Limits, plan
+from lm_eval_amplify.scoring.plan import Group, Limits, plan
 from lm_eval_amplify.scoring.requests import Scored
 from lm_eval_amplify.scoring.tries import Forest
 from lm_eval_amplify.scoring.walk import walk
@@ -98,7 +99,8 @@ class Engine:
 
     def groups(self, scored: Sequence[Scored], numbers: Iterable[int], budget: Budget) -> Iterator[Group]:
         """Yield the plans by which these requests are run."""
-        limits = Limits(min(ROW_TOKENS, budget.tokens), budget.scored)
+        likes = preferences(self._forward.device)
+        limits = Limits(min(likes.row, budget.tokens), budget.scored, likes.worth)
         longest = self.abilities.longest
         short: list[int] = []
         long: list[int] = []
@@ -127,7 +129,9 @@ class Engine:
 
     def _alone(self, scored: Sequence[Scored], number: int) -> Answer:
         """Score a request in a row of its own: what is not finite in a row spreads to all of it."""
-        group = plan(Forest.of(scored, [number], by_role=self._by_role), scored, Limits(1, 1), trees=False, cache=False)
+        group = plan(
+            Forest.of(scored, [number], by_role=self._by_role), scored, Limits(1, 1, 0), trees=False, cache=False
+        )
         sums = _Sums(scored)
         for batch, logits in walk(group, self._forward, Budget(1, 1)):
             for _, answer in sums.add(batch, self._reduce(batch, logits), None):

@@ -10,11 +10,7 @@ import torch
 from torch import nn
 
 from lm_eval_amplify.scoring.batches import Budget
-
-_PREFERRED = {"cpu": 256}
-"""Tokens of a forward pass above which nothing gets faster, by type of device; accelerators: see below."""
-
-_PREFERRED_ELSEWHERE = 16384
+from lm_eval_amplify.scoring.devices import preferences
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,13 @@ def budget_of_stock(footprint: Footprint, device: torch.device, batch_size: int,
     """
     stock = batch_size * longest
     tokens = stock + int(stock * footprint.logits / 4 / footprint.token)
-    return Budget(max(stock, min(tokens, _preferred(device))), stock)
+    return Budget(max(stock, min(tokens, preferences(device).batch)), stock)
 
 
 def budget_of_free_memory(footprint: Footprint, device: torch.device) -> Budget:
     """Return the budget that takes at most half of what is free now: what ``batch_size=auto`` means."""
     quarter = free_memory(device) // 4
-    preferred = _preferred(device)
+    preferred = preferences(device).batch
     return Budget(
         max(1, min(quarter // footprint.token, preferred)), max(1, min(quarter // footprint.logits, preferred))
     )
@@ -74,10 +70,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 8 << 30
-
-
-def _preferred(device: torch.device) -> int:
-    return _PREFERRED.get(device.type, _PREFERRED_ELSEWHERE)
 
 
 def _number(config: object, name: str, otherwise: int) -> int:

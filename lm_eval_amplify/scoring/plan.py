@@ -10,24 +10,19 @@ from lm_eval_amplify.scoring.requests import Scored
 from lm_eval_amplify.scoring.rows import Row, prefix_row, row_of
 from lm_eval_amplify.scoring.tries import Forest
 
-ROW_TOKENS = 192
-"""How many tokens a row gets beyond those that all its inputs share: attention grows with the square of it, the rest
-does not."""
-
-WORTH_A_PASS = 32
-"""So many tokens in a row cost about as much as a forward pass of few tokens."""
-
 
 class Limits(NamedTuple):
-    """How large a row may become, unless a single input is larger.
+    """How large a row may become, unless a single input is larger, and when a prefix is one.
 
     Attributes:
-        tokens: Beyond those that all its inputs share.
+        tokens: Of a row, beyond those that all its inputs share.
         scored: Positions with logits.
+        worth: A prefix is computed by itself if that saves more tokens than this.
     """
 
     tokens: int
     scored: int
+    worth: int
 
 
 @dataclass
@@ -63,29 +58,20 @@ class _Span(NamedTuple):
     common: int
 
 
-def plan(
-    forest: Forest,
-    scored: Sequence[Scored],
-    limits: Limits,
-    *,
-    trees: bool,
-    cache: bool,
-    worth: int = WORTH_A_PASS,
-) -> Group:
+def plan(forest: Forest, scored: Sequence[Scored], limits: Limits, *, trees: bool, cache: bool) -> Group:
     """Return all rows of a forest.
 
     Args:
         forest: Inputs.
         scored: Requests.
-        limits: Of a row.
+        limits: Of rows and prefixes.
         trees: Whether a row may hold inputs of which none is the beginning of the other.
         cache: Whether rows may have a prefix.
-        worth: A prefix is one if that saves more tokens than this.
     """
     spans = list(_spans(forest, scored, limits, trees))
     whole = Group()
     if cache and trees and len(forest):
-        _divide(forest, scored, spans, whole, worth)
+        _divide(forest, scored, spans, whole, limits.worth)
     else:
         whole.rows = [row_of(forest, scored, span.first, span.last, 0) for span in spans]
     return whole

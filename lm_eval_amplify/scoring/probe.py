@@ -116,8 +116,8 @@ def _plans(abilities: Abilities, scored: Sequence[Scored]) -> Iterator[Group]:
     """All in one row, and in many small ones, those with the same beginning behind a prefix where there may be one."""
     forest = Forest.of(scored, range(len(scored)))
     for tokens in (1, 64):
-        options = {"trees": abilities.trees, "cache": abilities.cache and tokens == 1}
-        yield plan(forest, scored, Limits(tokens, 64), worth=0, **options)
+        cache = abilities.cache and tokens == 1
+        yield plan(forest, scored, Limits(tokens, 64, 0), trees=abilities.trees, cache=cache)
 
 
 def _difference(
