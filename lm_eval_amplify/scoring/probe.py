@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from lm_eval_amplify.scoring.batches import Budget
+from lm_eval_amplify.scoring.batches import Batch, Budget, collate
 from lm_eval_amplify.scoring.engine import Abilities
 from lm_eval_amplify.scoring.forward import Forward
 from lm_eval_amplify.scoring.plan import Group, Limits, plan
@@ -25,9 +26,13 @@ _WINDOW = re.compile(r"\w*(window|chunk)(_size|_length|_len)?")
 _CLOSE = 1e-4, 1e-6
 """By how much log-probabilities may differ in float32: absolutely, and as a share."""
 
-_NOISE, _ROUNDING = 8, 16
-"""Beyond that: so many times what the plain model's own differ by from batch to batch, but no more than so many
-roundings of the largest."""
+_ROUNDINGS = 16
+"""And beyond that so many roundings of the largest, if a model that ignores masks or positions would be off by much
+more: half types."""
+
+_BUDGET = Budget(1024, 1024)
+_WHOLE, _SMALL = Limits(64, 64, 0), Limits(1, 64, 0)
+"""All in one row; many rows with prefixes."""
 
 
 class Finding(NamedTuple):
@@ -78,7 +83,7 @@ def probe(
     ):
         for condition, logprobs in zip(conditions, expected, strict=True):
             with condition():
-                difference = _difference(forward, abilities, scored, plain, logprobs)
+                difference = _difference(forward, abilities, scored, logprobs)
             if difference is not None:
                 reasons = (f"{otherwise} ({difference})",)
                 break
@@ -115,51 +120,68 @@ def _requests(vocabulary: int, max_length: int) -> list[Scored]:
 def _plans(abilities: Abilities, scored: Sequence[Scored]) -> Iterator[Group]:
     """All in one row, and in many small ones, those with the same beginning behind a prefix where there may be one."""
     forest = Forest.of(scored, range(len(scored)))
-    for tokens in (1, 64):
-        cache = abilities.cache and tokens == 1
-        yield plan(forest, scored, Limits(tokens, 64, 0), trees=abilities.trees, cache=cache)
+    yield plan(forest, scored, _SMALL, trees=abilities.trees, cache=abilities.cache)
+    yield plan(forest, scored, _WHOLE, trees=abilities.trees, cache=False)
 
 
 def _difference(
-    forward: Forward, abilities: Abilities, scored: Sequence[Scored], plain: Plain, expected: Sequence[torch.Tensor]
+    forward: Forward, abilities: Abilities, scored: Sequence[Scored], expected: Sequence[torch.Tensor]
 ) -> str | None:
     """Return what went wrong or is too different, or None."""
+    found = _Off(scored, expected)
     try:
-        worst, largest = _worst(forward, abilities, scored, expected)
+        for group in _plans(abilities, scored):
+            for batch, logits in walk(group, forward, _BUDGET):
+                found.look(batch, logits)
+            found.end()
     except Exception as error:  # noqa: BLE001  # whatever a model raises that cannot do it
         said = str(error).strip().partition("\n")[0]
         return f"{type(error).__name__}: {said[:160]}"
-    if worst <= 1:
+    if found.is_close:
         return None
-    noise = max(
-        float((alone - together).nan_to_num(0).abs().max())
-        for number, together in enumerate(expected)
-        for alone in _plain_logprobs(plain, scored[number : number + 1], forward.device)
-    )
-    rounding = torch.finfo(forward.dtype).eps * largest
-    if worst * _CLOSE[0] <= min(_NOISE * noise, _ROUNDING * rounding):
+    rounding = _ROUNDINGS * torch.finfo(forward.dtype).eps * found.largest
+    if found.worst <= rounding and (not abilities.trees or found.worst <= _ignorant(forward, scored, expected) / 4):
         return None
-    return f"log-probabilities differ by {worst * _CLOSE[0]:.2g}"
+    return f"log-probabilities differ by {found.worst:.2g}"
 
 
-def _worst(
-    forward: Forward, abilities: Abilities, scored: Sequence[Scored], expected: Sequence[torch.Tensor]
-) -> tuple[float, float]:
-    """Return the largest difference, in units of what is allowed, and the largest log-probability."""
-    worst = largest = 0.0
-    for group in _plans(abilities, scored):
-        seen = [0] * len(scored)  # a request's positions come in their order
-        for batch, logits in walk(group, forward, Budget(1024, 1024)):
-            logprobs = logits.float().log_softmax(-1)
-            for which, request in zip(batch.which.tolist(), batch.requests.tolist(), strict=True):
-                plain = expected[request][seen[request]].to(logits.device)
-                seen[request] += 1
-                # What is not finite in the plain model says nothing; what is, must be here.
-                off = torch.where(plain.isfinite(), (logprobs[which] - plain).abs(), 0).nan_to_num(torch.inf)
-                size = plain.nan_to_num(0, 0, 0).abs()
-                worst = max(worst, float((off / (_CLOSE[0] + _CLOSE[1] * size)).max()))
-                largest = max(largest, float(size.max()))
-    return worst, largest
+def _ignorant(forward: Forward, scored: Sequence[Scored], expected: Sequence[torch.Tensor]) -> float:
+    """Return by how much log-probabilities would differ if the model ignored what tokens see, or their positions."""
+    (row,) = plan(Forest.of(scored, range(len(scored))), scored, _WHOLE, trees=True, cache=False).rows
+    batch = collate([row], 0)
+    found = []
+    for poorer in (replace(batch, seen=None), replace(batch, positions=None)):
+        off = _Off(scored, expected)
+        off.look(poorer, forward.logits(poorer))
+        found.append(off.worst)
+    return min(found)
+
+
+class _Off:
+    """How far log-probabilities are from those expected."""
+
+    def __init__(self, scored: Sequence[Scored], expected: Sequence[torch.Tensor]) -> None:
+        self.worst = self.largest = 0.0
+        self.is_close = True
+        self._expected = expected
+        self._next = [0] * len(scored)  # a request's positions come in their order
+
+    def look(self, batch: Batch, logits: torch.Tensor) -> None:
+        """Compare a batch's."""
+        logprobs = logits.float().log_softmax(-1)
+        for which, request in zip(batch.which.tolist(), batch.requests.tolist(), strict=True):
+            plain = self._expected[request][self._next[request]].to(logits.device)
+            self._next[request] += 1
+            # What is not finite in the plain model says nothing; what is, must be here.
+            off = torch.where(plain.isfinite(), (logprobs[which] - plain).abs(), 0).nan_to_num(torch.inf)
+            size = plain.nan_to_num(0, 0, 0).abs()
+            self.is_close &= bool((off <= _CLOSE[0] + _CLOSE[1] * size).all())
+            self.worst = max(self.worst, float(off.max()))
+            self.largest = max(self.largest, float(size.max()))
+
+    def end(self) -> None:
+        """Begin again: another plan follows."""
+        self._next = [0] * len(self._next)
 
 
 def _plain_logprobs(plain: Plain, scored: Sequence[Scored], device: torch.device) -> list[torch.Tensor]:
