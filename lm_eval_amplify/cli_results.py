@@ -135,10 +135,11 @@ def _write(paths: Sequence[Path], writers: Mapping[str, Callable[[], str]]) -> N
         if path.suffix not in writers:
             raise ResultsError(f"--out {path}: the name ends in none of {', '.join(writers)}")
     for path in paths:
+        content = writers[path.suffix]().encode()
         try:
             with whole_file(path) as file:
-                file.write(writers[path.suffix]().encode())
-        except OSError as error:
+                file.write(content)
+        except OSError as error:  # a file or two
             raise ResultsError(f"--out {path}: cannot be written: {error.strerror}") from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from sacrebleu.metrics.base import Metric
@@ -24,6 +24,9 @@ RESAMPLES_OF_TEXTS = 1000
 
 _CLOSE = 1e-9
 _TOKENIZERS = ("13a", "zh", "char", "ja-mecab", "ko-mecab", "flores200", "flores101", "intl", "none")
+
+
+_Value: TypeAlias = Callable[[Array], Array]
 
 
 class Reported(NamedTuple):
@@ -42,7 +45,7 @@ class _Aggregate(NamedTuple):
     name: str
     terms: Array
     """What is summed, ``[documents, terms]``."""
-    value: Callable[[Array], Array]
+    value: _Value
     """The metric from sums ``[..., terms]``, ``[...]``."""
 
 
@@ -106,8 +109,8 @@ def _sum(sums: Array) -> Array:
     return sums[..., 0]
 
 
-_OF_NUMBERS = {"mean": _mean, "perplexity": _perplexity, "percent": _percent, "sum": _sum}
-_OF_PAIRS = {"bits_per_byte": _bits, "weighted_perplexity": _perplexity}
+_OF_NUMBERS: dict[str, _Value] = {"mean": _mean, "perplexity": _perplexity, "percent": _percent, "sum": _sum}
+_OF_PAIRS: dict[str, _Value] = {"bits_per_byte": _bits, "weighted_perplexity": _perplexity}
 _QUICK = frozenset({*_OF_NUMBERS.values(), *_OF_PAIRS.values()})
 
 
@@ -122,7 +125,7 @@ def _corpus_score(metric: str, signature: str) -> Metric | None:
             return BLEU(tokenize=next((name for name in _TOKENIZERS if f"|tok:{name}" in signature), None))
         except (KeyError, RuntimeError, ValueError):  # a tokenizer that is not installed here
             return None
-    makers = {"chrf": CHRF, "chrf++": partial(CHRF, word_order=2), "ter": TER}
+    makers: dict[str, Callable[[], Metric]] = {"chrf": CHRF, "chrf++": partial(CHRF, word_order=2), "ter": TER}
     return makers[metric]() if metric in makers else None
 
 

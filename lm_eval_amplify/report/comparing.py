@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -104,7 +104,8 @@ def compare(
     rules = rules or Rules()
     notes: list[str] = []
     sides = [_newest(_runs(path, tasks, metrics), path, notes) for path in (old, new)]
-    compared, settings = [], {}
+    compared: list[Compared] = []
+    settings: dict[str, tuple[str, str]] = {}
     for mine, theirs in _matched(*sides):
         compared.append(_compare(mine, theirs, rules))
         if mine and theirs:

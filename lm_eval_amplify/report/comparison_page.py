@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from lm_eval_amplify.report.comparing import Compared, Comparison
-from lm_eval_amplify.report.numbers import show, show_p
+from lm_eval_amplify.report.comparing import Compared, Comparison, Verdict
+from lm_eval_amplify.report.formatting import show, show_p
 from lm_eval_amplify.report.tables import Column, Table
 
 TITLE = "Comparison of results"
@@ -16,7 +16,7 @@ CSV_COLUMNS = (
     *("verdict", "is_failure", "note", "old_file", "new_file"),
 )
 
-_SEVERITY = ("regression", "not comparable", "changed", "better", "unclear", "new", "same")
+_SEVERITY: tuple[Verdict, ...] = ("regression", "not comparable", "changed", "better", "unclear", "new", "same")
 _VERDICTS = {0: "passed", 1: "failed", 3: "not comparable"}
 
 
@@ -34,7 +34,8 @@ def rules_in_words(comparison: Comparison) -> str:
         return f"Fails on any difference of more than {rules.tolerance}."
     number = sum(one.difference is not None for one in comparison.compared)
     family = f"for all {number} together (Holm)" if rules.correct else "for each by itself"
-    return f"Fails where a metric is worse by more than {rules.tolerance} and chance is ruled out, alpha {rules.alpha:g} {family}."
+    worse = f"Fails where a metric is worse by more than {rules.tolerance} and chance is ruled out"
+    return f"{worse}, alpha {rules.alpha:g} {family}."
 
 
 def tables_of(comparison: Comparison, *, is_short: bool) -> list[Table]:
@@ -53,7 +54,7 @@ def tables_of(comparison: Comparison, *, is_short: bool) -> list[Table]:
         Column("new", is_number=True),
         Column("difference", is_number=True),
         Column(f"{100 * (1 - comparison.rules.alpha):g} % interval", is_number=True),
-        Column("p", is_number=True),
+        Column("adjusted p" if comparison.rules.correct else "p", is_number=True),
         Column("test"),
         Column("verdict"),
     ]
@@ -118,9 +119,8 @@ def as_junit(comparison: Comparison) -> str:
 
 def in_words(one: Compared) -> str:
     """Return what was found of a metric in a sentence."""
-    parts = [
-        f"{one.verdict}: {show(one.old and one.old.value) or 'nothing'} -> {show(one.new and one.new.value) or 'nothing'}"
-    ]
+    old, new = (show(row.value) if row else "nothing" for row in (one.old, one.new))
+    parts = [f"{one.verdict}: {old} -> {new}"]
     if one.difference is not None:
         low, high = show(one.difference.low, sign=True), show(one.difference.high, sign=True)
         parts.append(f"difference {show(one.difference.difference, sign=True)} [{low}, {high}]")

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from lm_eval_amplify.errors import ResultsError
 from lm_eval_amplify.report.entrants import Entrant
-from lm_eval_amplify.report.numbers import show
+from lm_eval_amplify.report.formatting import show
 from lm_eval_amplify.report.results_files import find_results, read_results
 from lm_eval_amplify.report.rows import Row, rows_of
 from lm_eval_amplify.report.tables import Column, Table
@@ -117,7 +117,8 @@ def table_of(board: Board) -> Table:
     columns = [Column("rank", is_number=True), Column("model"), Column("condition")]
     columns += [Column(row.name + direction[row.higher_is_better], is_number=True) for row in first]
     columns += [Column("signature", is_long=True)]
-    note = f"{board.others} further table{'s' if board.others > 1 else ''} of {board.group}: not comparable, run differently."
+    tables = "further table" if board.others == 1 else "further tables"
+    note = f"{board.others} {tables} of {board.group}: not comparable, run differently."
     lines = [
         [
             "" if place.rank is None else str(place.rank),
@@ -159,7 +160,7 @@ def _metrics(rows: list[Row]) -> list[str]:
 
 def _is_of_a_language(name: str) -> bool:
     *_, language, script = ["", "", *name.partition(",")[0].split("_")]
-    return len(language) == 3 and len(script) == 4 and script.istitle()  # noqa: PLR2004  # as in ind_Latn
+    return len(language) == 3 and len(script) == 4 and script.istitle()  # as in ind_Latn
 
 
 def _order(row: Row | None) -> tuple[bool, float]:

@@ -87,8 +87,8 @@ def _pair(old: Run, mine: Row, new: Run, theirs: Row) -> Paired | str:
         values = [[logged[number].values[mine.metric] for number in numbers] for logged in documents]
     except KeyError:
         return "some documents have no value of it"
-    reported = [Reported(one, row.value) for one, (_, row) in zip(values, sides, strict=True)]
-    paired = pair_documents(mine.metric, *reported, old.sacrebleu_signature(mine))
+    before, after = (Reported(one, row.value) for one, (_, row) in zip(values, sides, strict=True))
+    paired = pair_documents(mine.metric, before, after, old.sacrebleu_signature(mine))
     return paired if paired is not None else "how it comes from the documents is not known"
 
 

@@ -12,7 +12,8 @@ from lm_eval_amplify.errors import ResultsError
 
 _DATED = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json$")
 _OF_A_SAMPLE = frozenset(
-    "doc_id doc target arguments resps filtered_resps filter metrics doc_hash prompt_hash target_hash".split()
+    {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
+    | {"doc_hash", "prompt_hash", "target_hash"}
 )
 _AGAIN = "remove it, or run the evaluation again"
 
@@ -50,10 +51,10 @@ class ResultsFile(NamedTuple):
             ResultsError: The samples are damaged, or fewer than the results are of.
         """
         path = self.samples_path(task)
-        inline = (self.content.get("samples") or {}).get(task)
+        inline = (self.content.get("samples") or {}).get(task) or []
         if path is None and not inline:
             return None
-        samples = _lines(path) if path is not None else inline
+        samples: Iterable[Mapping[str, Any]] = _lines(path) if path is not None else inline
         documents: dict[str, dict[int, Document]] = {}
         try:
             for sample in samples:
@@ -132,7 +133,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(file, start=1):
                 try:
                     yield json.loads(line)
-                except ValueError as error:
+                except ValueError as error:  # noqa: PERF203  # it costs nothing
                     raise ResultsError(
                         f"{path}: line {number} is damaged or half-written, no valid JSON ({error}); {_AGAIN}"
                     ) from error

@@ -166,7 +166,7 @@ def _metrics_in(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, f
         if not comma or metric in (*_NO_METRIC, _BYPASS) or metric.endswith("_stderr"):
             continue
         if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            stderr = metrics.get(f"{metric}_stderr,{name}")
+            stderr: Any = metrics.get(f"{metric}_stderr,{name}")
             is_known = isinstance(stderr, (int, float)) and math.isfinite(stderr)
             yield metric, name, math.nan if value is None else float(value), float(stderr) if is_known else None
 
@@ -219,12 +219,13 @@ def _digest(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """A version or a number of examples, the same for 1, 1.0 and "1.0"."""
-    if value is None or value == "N/A":
+    text = str(value)
+    if text in ("None", "N/A"):
         return "unknown"
     try:
-        return f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _sum(values: list[int | None]) -> int | None:

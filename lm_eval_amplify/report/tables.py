@@ -1,4 +1,4 @@
-"""Tables, and the forms that they are written in: for a terminal, Markdown, CSV, and a page of HTML that needs nothing."""
+"""Tables, and the forms that they are written in: on a terminal, Markdown, CSV, and HTML that loads nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from html import escape
+from itertools import starmap
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
@@ -71,7 +72,7 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if cell is None or cell != cell else cell for cell in row])  # noqa: PLR0124  # NaN
+        writer.writerow(["" if cell is None or cell != cell else cell for cell in row])  # NaN
     return file.getvalue()
 
 
@@ -84,8 +85,7 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
             parts.append(f"<p>{escape(table.note)}</p>")
         head = "".join(f"<th{_class(column)}>{escape(column.title)}</th>" for column in table.columns)
         body = "\n".join(
-            f"<tr>{''.join(f'<td{_class(column)}>{escape(cell)}</td>' for column, cell in zip(table.columns, row, strict=True))}</tr>"
-            for row in table.rows
+            f"<tr>{''.join(starmap(_html_cell, zip(table.columns, row, strict=True)))}</tr>" for row in table.rows
         )
         parts.append(
             f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
@@ -101,17 +101,21 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
 
 def _for_terminal(table: Table) -> list[RenderableType]:
     shown = [not column.is_long for column in table.columns]
-    drawn = RichTable(title=Text(table.title), title_justify="left")
+    drawn = RichTable()
     for column, is_shown in zip(table.columns, shown, strict=True):
         if is_shown:
             drawn.add_column(Text(column.title), justify="right" if column.is_number else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell, is_shown in zip(row, shown, strict=True) if is_shown))
-    return [drawn, Text(f"{table.note}\n" if table.note else "")]
+    return [Text(table.title, style="bold"), *([drawn] if table.rows else []), Text(f"{table.note}\n")]
 
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _html_cell(column: Column, cell: str) -> str:
+    return f"<td{_class(column)}>{escape(cell)}</td>"
 
 
 def _class(column: Column) -> str:

@@ -28,8 +28,8 @@ class Tolerance(NamedTuple):
     def parse(cls, texts: Sequence[str]) -> Tolerance:
         """Return the tolerance that texts say, after the default of 0.01 for all metrics.
 
-        >>> Tolerance.parse(["0.02", "word_perplexity=1%"]).limits[1:]
-        (_Limit(pattern='*', size=0.02, is_relative=False), _Limit(pattern='word_perplexity', size=0.01, is_relative=True))
+        >>> str(Tolerance.parse(["0.02", "word_perplexity=1%"]))
+        '0.02, word_perplexity=1%'
 
         Raises:
             ResultsError: A text is no such thing.

@@ -27,4 +27,4 @@ def show_p(value: float | None) -> str:
     """
     if value is None:
         return ""
-    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"  # noqa: PLR2004  # three decimals
+    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
