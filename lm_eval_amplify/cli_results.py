@@ -122,8 +122,8 @@ def compare(
         ".xml": lambda: page.as_junit(comparison),
     }
     _write(out or [], writers)
-    for note in comparison.notes:
-        typer.echo(f"note: {note}", err=True)
+    for line in [*(f"note: {note}" for note in comparison.notes), *page.reasons(comparison)]:
+        typer.echo(line, err=True)
     _print(short)
     raise typer.Exit(comparison.exit_status)
 

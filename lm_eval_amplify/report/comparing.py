@@ -20,8 +20,6 @@ Verdict: TypeAlias = Literal["regression", "better", "changed", "unclear", "same
 Test: TypeAlias = Literal["auto", "paired", "unpaired"]
 FailOn: TypeAlias = Literal["regression", "change"]
 
-_TO_LOG = "run with --log_samples"
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -218,9 +216,9 @@ def _decide(one: Compared, old: Row, new: Row, p: float | None, rules: Rules) ->
             return one._replace(verdict="changed", is_failure=True)
         if new.higher_is_better is None:
             return one._replace(verdict="unclear")
-        note = f"{'worse' if is_worse else 'better'}, and nothing tells chance from a change ({one.note}): {_TO_LOG}"
+        note = f"{'worse' if is_worse else 'better'}, and nothing tells chance from a change: {one.note}"
         return one._replace(verdict="not comparable" if is_worse else "unclear", note=note)
-    verdict: Verdict = "unclear"
+    verdict: Verdict = "changed" if rules.fail_on == "change" else "unclear"
     if p < rules.alpha:
         direction = _direction(one)
         verdict = "changed" if direction is None else "better" if (change > 0) == direction else "regression"

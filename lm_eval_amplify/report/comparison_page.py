@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from lm_eval_amplify.report.comparing import Compared, Comparison, Verdict
-from lm_eval_amplify.report.formatting import show, show_p
+from lm_eval_amplify.report.formatting import shorten, show, show_p
 from lm_eval_amplify.report.tables import Column, Table
 
 TITLE = "Comparison of results"
@@ -65,10 +65,19 @@ def tables_of(comparison: Comparison, *, is_short: bool) -> list[Table]:
     else:
         tables.append(Table(summary(comparison), rules_in_words(comparison), [Column("")], []))
     if comparison.settings:
-        settings = [(name, *sides) for name, sides in comparison.settings.items()]
+        settings = [(name, *map(shorten, sides)) for name, sides in comparison.settings.items()]
         names = [Column("setting"), Column("old"), Column("new")]
         tables.append(Table("What differs between the runs", "", names, settings))
     return tables
+
+
+def reasons(comparison: Comparison) -> list[str]:
+    """Return why metrics are not comparable, a line for each reason with the tasks that it is for."""
+    tasks: dict[str, dict[str, None]] = {}
+    for one in comparison.compared:
+        if one.verdict == "not comparable":
+            tasks.setdefault(one.note, {})[one.row.task] = None
+    return [f"not comparable: {', '.join(own)}: {note}" for note, own in tasks.items()]
 
 
 def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+
+_ROUNDING = 1e-12
+_HASH = re.compile(r"(sha256:|commit:)([0-9a-f]{12})[0-9a-f]+")
 
 
 def show(value: float | None, *, digits: int = 4, sign: bool = False) -> str:
@@ -13,6 +17,8 @@ def show(value: float | None, *, digits: int = 4, sign: bool = False) -> str:
     """
     if value is None:
         return ""
+    if abs(value) < _ROUNDING:
+        value = 0.0
     plus = "+" if sign and value > 0 else ""
     if math.isfinite(value) and value != 0 and not 10.0**-digits <= abs(value) < 10.0**6:
         return f"{plus}{value:.{digits - 1}e}"
@@ -28,3 +34,12 @@ def show_p(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
+
+
+def shorten(text: str) -> str:
+    """Cut the hashes in a text to the length that they have in signatures.
+
+    >>> shorten("sha256:0123456789abcdef0123")
+    'sha256:0123456789ab'
+    """
+    return _HASH.sub(r"\1\2", text)

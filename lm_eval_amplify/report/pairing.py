@@ -75,7 +75,7 @@ def _pair(old: Run, mine: Row, new: Run, theirs: Row) -> Paired | str:
     for side, (run, row) in zip(("old", "new"), sides, strict=True):
         logged = (run.documents(row.task) or {}).get(row.filter)
         if logged is None:
-            return f"the {side} results have no samples"
+            return f"the {side} results have no samples, which --log_samples writes"
         documents.append(logged)
     if documents[0].keys() != documents[1].keys():
         return "the documents differ"
