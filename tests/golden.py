@@ -19,16 +19,7 @@ TASKS = {"lss": 10, "lss_langid": 2}
 """Folders of tasks without data from elsewhere, and how many documents of each task are run."""
 TARGETS = ("ind_Latn", "rus_Cyrl", "swh_Latn")
 
-_KEPT = (
-    "results",
-    "group_subtasks",
-    "versions",
-    "n-shot",
-    "n-samples",
-    "higher_is_better",
-    "config",
-    "lm_eval_version",
-)
+_KEPT = ("results", "group_subtasks", "versions", "n-shot", "n-samples", "higher_is_better", "lm_eval_version")
 _KEPT_OF_CONFIG = ("model", "model_args", "amplify", "limit", "gen_kwargs")
 _KEPT_OF_SAMPLES = ("doc_id", "doc_hash", "filter", "metrics")
 

@@ -30,16 +30,7 @@ def test_every_version_of_the_harness_gives_the_same_rows():
     assert len(old) == 14
     for key, row in old.items():
         other = new[key]
-        for name in (
-            "model",
-            "condition",
-            "signature",
-            "group",
-            "is_group",
-            "protocol",
-            "documents",
-            "higher_is_better",
-        ):
+        for name in ("model", "condition", "signature", "group", "is_group", "protocol", "higher_is_better"):
             assert getattr(row, name) == getattr(other, name), (key, name)
         assert row.value == pytest.approx(other.value, rel=1e-9), key
     assert {row.harness for row in old.values()} == {""}
@@ -123,13 +114,11 @@ def test_an_amplified_models_condition_says_what_was_done_and_its_signature_is_i
     assert entrant_of(content) == ("babel", "random.safetensors: task, set max 1.0", "model:x|op:set")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["pretrained=gpt2,load_in_8bit=True", {"pretrained": "gpt2", "load_in_8bit": True}]
-)
+@pytest.mark.parametrize("arguments", ["pretrained=gpt2,parts=2", {"pretrained": "gpt2", "parts": 2}])
 def test_a_stock_models_other_arguments_are_its_condition(arguments):
     content = {"config": {"model_args": arguments, "model_sha": "abc"}, "chat_template_sha": "ff"}
     entrant = entrant_of(content)
-    assert entrant[:2] == ("gpt2", "load_in_8bit=True, chat template")
+    assert entrant[:2] == ("gpt2", "parts=2, chat template")
     assert "gpt2@abc" in entrant.signature
 
 
