@@ -253,7 +253,7 @@ def test_several_conditions_are_matched_and_one_is_compared_with_whatever_there_
 
 def test_of_runs_of_the_same_the_newest_counts(run, tmp_path):
     old, new = sides(tmp_path, {"acc": share(80, 100)}, {"acc": share(80, 100)})
-    write_results(new / "earlier", {"acc": share(10, 100)}, date=1.0)
+    write_results(new / "run of before", {"acc": share(10, 100)}, date=1.0)
     status, _, err = run("compare", old, new)
     assert status == 0
     assert f"{new / 'earlier'}" in err

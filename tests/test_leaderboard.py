@@ -66,8 +66,8 @@ def test_conditions_of_one_model_are_ranked_each(tmp_path):
 
 
 def test_of_runs_of_the_same_the_newest_counts(tmp_path):
-    entry(tmp_path / "late", "a", {"acc": share(9, 10)}, date=2e9)
-    entry(tmp_path / "early", "a", {"acc": share(1, 10)}, date=1e9)
+    entry(tmp_path / "1", "a", {"acc": share(9, 10)}, date=2e9)
+    entry(tmp_path / "2", "a", {"acc": share(1, 10)}, date=1e9)
     (board,) = boards_of(read_rows([tmp_path]).rows)
     assert board.places[0].rows["acc"].value == 0.9
 
