@@ -256,7 +256,7 @@ def test_of_runs_of_the_same_the_newest_counts(run, tmp_path):
     write_results(new / "run of before", {"acc": share(10, 100)}, date=1.0)
     status, _, err = run("compare", old, new)
     assert status == 0
-    assert f"{new / 'earlier'}" in err
+    assert f"{new / 'run of before'}" in err
 
 
 @pytest.mark.parametrize(
