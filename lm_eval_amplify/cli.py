@@ -28,6 +28,7 @@ from lm_eval_amplify.cli_options import (
     texts_of,
     write_and_show,
 )
+from lm_eval_amplify.cli_results import compare, leaderboard
 from lm_eval_amplify.errors import AmplifyError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(neurons_app, name="neurons")
+app.command("leaderboard")(leaderboard)
+app.command("compare")(compare)
 data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 

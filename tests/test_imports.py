@@ -14,6 +14,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 # A module may import those of its own line and of the lines above.
 LAYERS = [
     ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
+    ["report"],
     ["languages"],
     ["task_languages", "data", "langid", "babel"],
     ["neurons"],
@@ -25,7 +26,7 @@ LAYERS = [
     ["tasks_support", "models"],
     ["steering", "demo"],
     ["demo_page"],
-    ["plugin", "cli_options", "cli_neurons", "cli"],
+    ["plugin", "cli_options", "cli_neurons", "cli_results", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
