@@ -63,7 +63,9 @@ MISTAKES = [
     Mistake({"mode": "fold"}, "mode=fold with operation 'set': only 'scale' can be folded"),
     Mistake({"on_nonfinite": "eror"}, r"on_nonfinite=eror \(did you mean 'error'\?\): expected warn, error", **HARNESS),
     Mistake({"scorer": "packed"}, "scorer=packed: expected stock", **HARNESS),
-    Mistake({"positions": "generated"}, "argument 'positions' is not in this version", **HARNESS),
+    Mistake(
+        {"positions": "generate"}, r"positions=generate \(did you mean 'generated'\?\): expected all, prompt, generated"
+    ),
     Mistake({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'", **HARNESS),
     Mistake({"operatoin": "set"}, "did you mean 'operation'", **HARNESS),
     Mistake({"neuron": "x"}, "did you mean 'neurons'", **HARNESS),
