@@ -153,7 +153,8 @@ class Amplifier:
         if self._passes is not None:
             return self._passes
         if self.asks_for_positions:
-            asked = self.intervention.test_time or self.intervention.positions
+            one = self.intervention
+            asked = f"positions={one.positions}" if one.test_time is None else f"statistic={one.test_time}"
             raise InterventionError(
                 f"{asked}: say which positions are the prompt's, within Amplifier.generating(attention_mask) for one "
                 "generate, or Amplifier.on(mask) for other forward passes"

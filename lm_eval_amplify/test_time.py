@@ -43,21 +43,25 @@ def statistic_of(
     if now.is_first and now.prompt is None:
         raise InterventionError(f"statistic={name} needs prompt=: which positions are the prompt's real tokens")
     if name == "running_max":
-        own = activation.amax(dim=-1, keepdim=True)
-        if now.prompt is not None:
-            # Padding on the left does not count; on the right nothing comes after it.
-            has_begun = now.prompt.cumsum(dim=1).bool().unsqueeze(-1)
-            own = own.masked_fill(~has_begun.to(own.device), -torch.inf)
-        running = own.cummax(dim=1).values
-        if not now.is_first:
-            running = torch.maximum(running, kept[layer])
-        kept[layer] = running[:, -1:]
-        return running
+        return _running_max(activation.amax(dim=-1, keepdim=True), now, layer, kept)
     if now.prompt is not None:
         if not now.is_whole:
             raise InterventionError(f"statistic={name}: the prompt is computed in parts; leave prefill_chunk_size out")
         kept[layer] = _of_prompt(name, activation, now.prompt.to(activation.device))
     return kept[layer]
+
+
+def _running_max(own: torch.Tensor, now: Pass, layer: int, kept: MutableMapping[int, torch.Tensor]) -> torch.Tensor:
+    counted = own
+    if now.prompt is not None:  # padding on the left does not count, and on the right nothing comes after it
+        has_begun = now.prompt.cumsum(dim=1).bool().unsqueeze(-1).to(own.device)
+        counted = own.masked_fill(~has_begun, -torch.inf)
+    running = counted.cummax(dim=1).values
+    if not now.is_first:
+        running = torch.maximum(running, kept[layer])
+    kept[layer] = running[:, -1:]
+    # What padding itself is given must be a number: attention multiplies it by zero.
+    return torch.where(running.isneginf(), own, running)
 
 
 def _of_prompt(name: str, activation: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
