@@ -48,6 +48,22 @@ def told(mask: torch.Tensor | None, prompt: torch.Tensor | None) -> Pass:
     return Pass(shape, True if mask is None else mask.bool(), None if prompt is None else prompt.bool())
 
 
+def scored_positions(
+    last_of_prompt: torch.Tensor, width: int, positions: Positions
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Return where an intervention acts, None: everywhere, and which tokens are the prompt's, where texts are scored.
+
+    Args:
+        last_of_prompt: Position of the last token of each row's prompt, int64 ``[rows]``; padding is on the right.
+        width: Of the rows, in tokens; masks are bool ``[rows, width]``.
+        positions: See :data:`~lm_eval_amplify.intervention.Positions`.
+    """
+    at = torch.arange(width, device=last_of_prompt.device)
+    last = last_of_prompt.unsqueeze(1)
+    mask = {"all": None, "prompt": at < last, "generated": at >= last}[positions]
+    return mask, at <= last
+
+
 class Passes:
     """Forward passes, each whole and all with the same positions.
 

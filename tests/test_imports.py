@@ -20,12 +20,13 @@ LAYERS = [
     ["intervention", "presets"],
     ["architecture"],
     ["positions", "test_time", "hooking", "amplifier"],
+    ["amplifying"],
     ["provenance", "effect"],
     ["identify"],
     ["tasks_support", "models"],
     ["steering", "demo"],
-    ["demo_page"],
-    ["plugin", "cli_options", "cli_neurons", "cli"],
+    ["demo_page", "side_by_side"],
+    ["plugin", "cli_options", "cli_neurons", "cli_generate", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

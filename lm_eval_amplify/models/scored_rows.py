@@ -7,12 +7,13 @@ on the left, pads them with zeros on the right, and passes no mask: a row is kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
 from lm_eval_amplify.errors import ModelError
 from lm_eval_amplify.intervention import Positions
+from lm_eval_amplify.positions import scored_positions
 
 Request: TypeAlias = tuple[Any, list[int], list[int]]
 """Texts, tokens of the context, tokens of the continuation."""
@@ -20,29 +21,19 @@ Request: TypeAlias = tuple[Any, list[int], list[int]]
 _PADDING = 0
 
 
-class Span(NamedTuple):
-    """Where in a row its request is."""
-
-    last_of_prompt: int
-    """Position of the prompt's last token, whose logits predict the first token of the continuation."""
-    length: int
-    """Number of its tokens; padding comes after them."""
-
-
 def unambiguous_parts(requests: Sequence[Request], max_length: int) -> list[list[int]]:
-    """Return numbers of requests in parts, so that rows of a part that are equal but for padding have one span.
+    """Return numbers of requests in parts, so that in rows of a part that are equal the prompt ends at one place.
 
-    Nearly always there is one part: more take a context that ends within another's continuation, or the token 0 at
-    the end of one.
+    Nearly always there is one part: more take a context that ends within another's continuation.
     """
     parts: list[list[int]] = []
-    seen: dict[tuple[int, ...], list[Span]] = {}
+    seen: dict[tuple[int, ...], list[int]] = {}
     for number, request in enumerate(requests):
-        key, span = _row(request, max_length)
-        spans = seen.setdefault(key, [])
-        if span not in spans:
-            spans.append(span)
-        place = spans.index(span)
+        tokens, last = _row(request, max_length)
+        ends = seen.setdefault(tokens, [])
+        if last not in ends:
+            ends.append(last)
+        place = ends.index(last)
         if place == len(parts):
             parts.append([])
         parts[place].append(number)
@@ -53,37 +44,35 @@ class ScoredRows:
     """The requests of one of the parts, by the rows that they become."""
 
     def __init__(self, requests: Sequence[Request], max_length: int) -> None:
-        self._spans: Mapping[tuple[int, ...], Span] = dict(_row(request, max_length) for request in requests)
+        self._last: Mapping[tuple[int, ...], int] = dict(_row(request, max_length) for request in requests)
 
     def masks(self, rows: torch.Tensor, positions: Positions) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return where an intervention at these positions acts, None: everywhere; and which tokens are the prompt's.
+        """Return where an intervention acts, and which tokens are the prompt's.
+
+        See :func:`~lm_eval_amplify.positions.scored_positions`.
 
         Args:
-            rows: Tokens, ``[batch, positions]``; the masks are bool of this shape, on the same device.
-            positions: See :data:`~lm_eval_amplify.intervention.Positions`.
+            rows: Tokens, ``[batch, positions]``.
+            positions: Of the intervention.
 
         Raises:
             ModelError: A row is no request's.
         """
         try:
-            spans = [self._spans[_stripped(row)] for row in rows.tolist()]
+            last = [self._last[_stripped(row)] for row in rows.tolist()]
         except KeyError as error:
             raise ModelError(
                 f"positions={positions}: the harness scores a row that is no request's; this version of it arranges "
                 "them in another way"
             ) from error
-        last, length = torch.tensor(spans, device=rows.device).unsqueeze(-1).unbind(dim=1)
-        at = torch.arange(rows.shape[1], device=rows.device)
-        prompt = at <= last
-        if positions == "all":
-            return None, prompt
-        return (at < last if positions == "prompt" else (at >= last) & (at < length)), prompt
+        return scored_positions(torch.tensor(last, device=rows.device), rows.shape[1], positions)
 
 
-def _row(request: Request, max_length: int) -> tuple[tuple[int, ...], Span]:
+def _row(request: Request, max_length: int) -> tuple[tuple[int, ...], int]:
+    """The row's tokens but for zeros at the end, and the position of the prompt's last token in it."""
     _, context, continuation = request
     tokens = (context + continuation)[-(max_length + 1) :][:-1]
-    return _stripped(tokens), Span(len(tokens) - len(continuation), len(tokens))
+    return _stripped(tokens), len(tokens) - len(continuation)
 
 
 def _stripped(tokens: Sequence[int]) -> tuple[int, ...]:
