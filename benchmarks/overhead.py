@@ -32,6 +32,12 @@ CONDITIONS = {
     "scale, hooked": {"operation": "scale", "factor": 2.5, "mode": "hook"},
     "set": {"operation": "set", "factor": 1},
     "add": {"operation": "add", "factor": 1},
+    "set, prompt": {"operation": "set", "factor": 1, "positions": "prompt"},
+    "set, generated": {"operation": "set", "factor": 1, "positions": "generated"},
+    "add, generated": {"operation": "add", "factor": 1, "positions": "generated"},
+    "scale, prompt": {"operation": "scale", "factor": 2.5, "positions": "prompt"},
+    "paper_max": {"preset": "paper_max"},
+    "paper_10p": {"preset": "paper_10p"},
 }
 
 
@@ -91,6 +97,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--documents", type=int, default=100)
     options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--only", nargs="+", choices=CONDITIONS, default=list(CONDITIONS), help="conditions")
     given = options.parse_args()
 
     batch = requests(given.data, given.documents)
@@ -100,7 +107,8 @@ def main() -> None:
     plain = HFLM(model, **shared)
     content = neurons()
     print(f"{'condition':<15} {'median ratio':>12} {'min':>6} {'max':>6} {'hf, s':>7}")
-    for name, arguments in CONDITIONS.items():
+    for name in given.only:
+        arguments = CONDITIONS[name]
         other = plain
         if arguments is not None:
             other = AmplifiedHFLM(model, neurons=content, language="ind_Latn", **arguments, **shared)

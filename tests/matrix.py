@@ -98,13 +98,14 @@ AT = torch.tensor([[True, True, False, False, False], [False, False, False, True
 def check_positions(model: nn.Module, blocks: list, plain: torch.Tensor, refusal: str | None) -> None:
     """Each operation at some positions equals the forward changed by hand there, or is refused like identification.
 
-    Of an encoder-decoder the positions are layers.
+    Of an encoder-decoder the positions are layers: the decoder's, because not every decoder looks at its encoder.
     """
+    positions = "generated" if model.config.is_encoder_decoder else "prompt"
     content = neurons(blocks)
     own = content.neurons["ind_Latn"]
     found = by_hand.places(model, blocks)
     for operation, factor in FACTORS.items():
-        intervention = Intervention(operation, factor, "max", positions="prompt")
+        intervention = Intervention(operation, factor, "max", positions=positions)
         if refusal is not None and not model.config.is_encoder_decoder:
             _assert_refused(model, content, intervention)
             continue
@@ -116,7 +117,7 @@ def check_positions(model: nn.Module, blocks: list, plain: torch.Tensor, refusal
 
         def change(layer, hidden, up, whole=whole, told=amplifier.asks_for_positions):
             if not told:
-                return whole(layer, hidden, up) if blocks[layer].in_encoder else hidden
+                return hidden if blocks[layer].in_encoder else whole(layer, hidden, up)
             at = AT.reshape(hidden.shape[:-1]).unsqueeze(-1)
             return torch.where(at, whole(layer, hidden, up), hidden)
 
@@ -299,8 +300,8 @@ _PAGE = """# Architectures
 mappings of transformers is built with random weights and a few dozen neurons from its configuration, and
 
 - **supported** means: `set`, `add` and `scale` by hook give the logits of a forward pass changed by hand below the
-  modules (tests/by_hand.py), everywhere and at chosen positions, for `scale` folding gives those of hooking, all neurons
-  set to 0 leave nothing to the down projection, and afterwards the model gives its own logits bit for bit;
+  modules (tests/by_hand.py), everywhere and at chosen positions, for `scale` folding gives those of hooking, all
+  neurons set to 0 leave nothing to the down projection, and afterwards the model gives its own logits bit for bit;
 - **refused** means: one line says why, and nothing runs;
 - **not run**: what it needs is not a text alone, so that nothing was checked;
 - **not built**: transformers itself fails to build it from a small configuration here.
@@ -322,10 +323,10 @@ the language model has neurons; the towers that read images or sound are left al
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not; `positions` other than `all` and test-time statistics are refused
-for the same decoders, because activations that do not come token by token have no positions (of an encoder-decoder the
-encoder is `prompt` and the decoder `generated`). Quantised, sharded, tied and offloaded weights and adapters on
-the down projection are never folded, whatever the architecture.
+`lm-eval-amplify identify` can count in it; else why not. The same decoders are refused with `positions` other than
+`all` and with test-time statistics: activations that do not come token by token have no positions. (Of an
+encoder-decoder the encoder is `prompt` and the decoder `generated`.) Quantised, sharded, tied and offloaded weights and
+adapters on the down projection are never folded, whatever the architecture.
 
 | architecture | model_type | fold | identify |
 | --- | --- | --- | --- |
