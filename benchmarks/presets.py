@@ -2,7 +2,7 @@
 
 On babel and its facts, every pair of languages. The presets at all positions; below them the default and one preset at
 ``prompt`` and ``generated`` alone. Random neurons are as many in the same layers, with their own statistics; the mean
-over the seeds, and the range. The unamplified side is scored once. About a minute for each preset and file on two cores.
+over the seeds, and the range. The unamplified side is scored once. About a minute for each preset and file.
 """
 
 from __future__ import annotations
