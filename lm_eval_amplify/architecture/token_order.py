@@ -14,7 +14,7 @@ from lm_eval_amplify.architecture.sites import Change
 from lm_eval_amplify.errors import ArchitectureError
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_token_by_token(model: nn.Module, blocks: Sequence[FeedForward], otherwise: str) -> None:
     """Check that every network runs once over each token of an input ``[batch, pos]``, in that order, and causally.
 
