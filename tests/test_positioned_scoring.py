@@ -99,6 +99,8 @@ def test_the_scored_continuation_does_not_change_what_the_prompt_is_given():
 def test_the_unamplified_twin_is_stock_bit_for_bit(arguments):
     lm = load("llama", batch_size=3, **arguments)
     plain = HFLM(lm.model, tokenizer=lm.tokenizer, batch_size=3)
+    tricky = [(("", ""), context, continuation) for context, continuation in TRICKY]
+    assert lm._loglikelihood_tokens(tricky) == plain._loglikelihood_tokens(tricky)  # also where the harness is wrong
     for kind in ("loglikelihood", "generate_until"):
         unamplified = getattr(lm, f"{kind}_unamplified")(requests(kind), disable_tqdm=True)
         assert unamplified == getattr(plain, kind)(requests(kind), disable_tqdm=True)
