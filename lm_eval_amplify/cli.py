@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_eval_amplify.cli_generate import generate
 from lm_eval_amplify.cli_neurons import neurons_app
 from lm_eval_amplify.cli_options import (
     CORPUS,
@@ -40,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("generate")(generate)
 app.add_typer(neurons_app, name="neurons")
 app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)

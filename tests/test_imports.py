@@ -18,15 +18,16 @@ LAYERS = [
     ["languages"],
     ["task_languages", "data", "langid", "babel"],
     ["neurons"],
-    ["intervention"],
+    ["intervention", "presets"],
     ["architecture"],
-    ["amplifier"],
+    ["positions", "test_time", "hooking", "amplifier"],
+    ["amplifying"],
     ["provenance", "effect"],
     ["identify"],
     ["tasks_support", "models"],
     ["steering", "demo"],
-    ["demo_page"],
-    ["plugin", "cli_options", "cli_neurons", "cli_results", "cli"],
+    ["demo_page", "side_by_side"],
+    ["plugin", "cli_options", "cli_neurons", "cli_results", "cli_generate", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
