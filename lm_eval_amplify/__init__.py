@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lm_eval_amplify.amplifier import Amplifier
+    from lm_eval_amplify.baking import bake
     from lm_eval_amplify.errors import AmplifyError
     from lm_eval_amplify.intervention import Intervention
     from lm_eval_amplify.neurons import NeuronFile, read_neurons, write_neurons
@@ -18,11 +19,12 @@ _HOME = {
     "Amplifier": "amplifier",
     "Intervention": "intervention",
     "NeuronFile": "neurons",
+    "bake": "baking",
     "read_neurons": "neurons",
     "write_neurons": "neurons",
 }
 
-__all__ = ["Amplifier", "AmplifyError", "Intervention", "NeuronFile", "read_neurons", "write_neurons"]
+__all__ = ["Amplifier", "AmplifyError", "Intervention", "NeuronFile", "bake", "read_neurons", "write_neurons"]
 
 
 def __getattr__(name: str) -> object:

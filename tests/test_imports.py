@@ -21,11 +21,11 @@ LAYERS = [
     ["architecture"],
     ["amplifier"],
     ["provenance", "effect"],
-    ["identify"],
+    ["identify", "baking"],
     ["tasks_support", "models"],
     ["steering", "demo"],
     ["demo_page"],
-    ["plugin", "cli_options", "cli_neurons", "cli"],
+    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
