@@ -32,6 +32,9 @@ class _Constants(NamedTuple):
     sign: torch.Tensor  # of the down column, float64 [neurons]
 
 
+_NONE = _Constants(torch.empty(0, dtype=torch.int64), *(torch.empty(0, dtype=torch.float64) for _ in range(2)))
+
+
 class _Layer(NamedTuple):
     set: _Constants
     added: _Constants
@@ -84,40 +87,42 @@ def into_llama(
 
 def _solved(network: Network, edits: Sequence[Edit]) -> list[_Layer]:
     """The edits of each layer with the gates' biases."""
-    activation = ACT2FN[network.config.hidden_act]
-    if any(True for _ in activation.parameters()):
-        raise ArchitectureError(
-            f"set and add cannot be baked: the activation {network.config.hidden_act} has weights of its own"
-        )
+    constants = [edit for edit in edits if edit.operation != "scale"]
+    biases = _biases(network, constants)
     layers = []
     for block in network.blocks:
-        own: dict[str, list[Edit]] = {name: [] for name in ("set", "add", "scale")}
-        for edit in edits:
-            if edit.layer == block.layer:
-                own[edit.operation].append(edit)
-        constants = []
+        own: dict[str, _Constants] = {}
         for operation in ("set", "add"):
-            index, value = _joined(own[operation])
-            bias = inverse(activation, value.abs())
-            if bias.isnan().any():
-                first = int(bias.isnan().nonzero()[0])
-                raise InterventionError(
-                    f"{operation} {float(value[first]):.6g} on neuron {int(index[first])} of layer {block.layer}: the "
-                    f"model's activation {network.config.hidden_act} is nowhere {float(value[first].abs()):.6g}"
-                )
-            constants.append(_Constants(index, bias, value.sign()))
-        layers.append(_Layer(constants[0], constants[1], *_joined(own["scale"])))
+            chosen = [
+                _Constants(torch.from_numpy(edit.index), bias, torch.from_numpy(edit.value).sign())
+                for edit, bias in zip(constants, biases, strict=True)
+                if edit.layer == block.layer and edit.operation == operation
+            ]
+            own[operation] = _Constants(*map(torch.cat, zip(_NONE, *chosen, strict=True)))
+        scaled = [edit for edit in edits if edit.layer == block.layer and edit.operation == "scale"]
+        index = torch.cat([_NONE.neurons, *(torch.from_numpy(edit.index) for edit in scaled)])
+        factor = torch.cat([_NONE.bias, *(torch.from_numpy(edit.value) for edit in scaled)])
+        layers.append(_Layer(own["set"], own["add"], index, factor))
     return layers
 
 
-def _joined(edits: Sequence[Edit]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The neurons and the values of edits of one kind."""
-    index = [torch.from_numpy(edit.index) for edit in edits]
-    value = [torch.from_numpy(edit.value) for edit in edits]
-    return (
-        torch.cat([torch.empty(0, dtype=torch.int64), *index]),
-        torch.cat([torch.empty(0, dtype=torch.float64), *value]),
-    )
+def _biases(network: Network, edits: Sequence[Edit]) -> Sequence[torch.Tensor]:
+    """The bias of the gate of every constant, by edit."""
+    name = network.config.hidden_act
+    activation = ACT2FN[name]
+    if any(True for _ in activation.parameters()):
+        raise ArchitectureError(f"set and add cannot be baked: the activation {name} has weights of its own")
+    solved = inverse(activation, torch.cat([_NONE.bias, *(torch.from_numpy(edit.value).abs() for edit in edits)]))
+    biases = torch.split(solved, [len(edit.index) for edit in edits])
+    for edit, bias in zip(edits, biases, strict=True):
+        if bias.isnan().any():
+            first = int(bias.isnan().nonzero()[0])
+            value = float(edit.value[first])
+            raise InterventionError(
+                f"{edit.operation} {value:.6g} on neuron {edit.index[first]} of layer {edit.layer}: the model's "
+                f"activation {name} is nowhere {abs(value):.6g}"
+            )
+    return biases
 
 
 def _tensors(network: Network, path: str, layer: _Layer, width: int) -> dict[str, New]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
+from transformers.initialization import no_init_weights
 
 from lm_eval_amplify.baking.checkpoint import Checkpoint
 from lm_eval_amplify.baking.network import Network
@@ -109,8 +110,9 @@ def _difference(config: Any) -> str | None:
     """Why a small model of a configuration computes something else than Llama does, or None where it does not."""
     small = _small(config)
     try:
-        model = transformers.AutoModelForCausalLM.from_config(small, attn_implementation="eager").eval()
-        llama = transformers.LlamaForCausalLM._from_config(_as_llama(small, model), attn_implementation="eager").eval()  # noqa: SLF001  # what from_config calls
+        with no_init_weights():  # each gets weights below
+            model = transformers.AutoModelForCausalLM.from_config(small).eval()
+            llama = transformers.LlamaForCausalLM(_as_llama(small, model)).eval()
         generator = torch.Generator().manual_seed(0)
         for name, parameter in model.named_parameters():
             around = 1.0 if "norm" in name else 0.0
