@@ -152,8 +152,8 @@ def main() -> None:
             f"threads, {given.pairs} pairs"
         )
         print(
-            f"{'':<6} {'copy, s':>8} {'bake, s':>8} {'ratio':>6} {'min':>6} {'max':>6} {'again':>6} {'copy, CPU s':>11} "
-            f"{'bake, CPU s':>11} {'held, MB':>9}"
+            f"{'':<6} {'copy, s':>8} {'bake, s':>8} {'ratio':>6} {'min':>6} {'max':>6} {'again':>6} "
+            f"{'copy, CPU s':>11} {'bake, CPU s':>11} {'held, MB':>9}"
         )
         for name, intervention in CONDITIONS.items():
             measure(name, intervention, folder, given.pairs)

@@ -126,7 +126,9 @@ def test_greedy_generation_of_a_baked_checkpoint_is_the_hooked_models(original, 
 
 def test_baked_twice_gives_the_same_bytes(original, tmp_path):
     for out in ("one", "other"):
-        bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / out, language="ind_Latn", intervention=BOTH)
+        bake(
+            str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / out, language="ind_Latn", intervention=BOTH
+        )
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(names) > 5
     assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "other", names, shallow=False) == (names, [], [])
@@ -233,7 +235,9 @@ def test_the_card_says_how_the_checkpoint_was_made(original, tmp_path, monkeypat
     neurons = read_neurons(tmp_path / "neurons.safetensors")
     assert front["amplify"]["neurons"] == f"sha256:{neurons.sha256}"
     assert front["amplify"]["signature"] in card
-    assert "|language:ind_Latn|operation:add|factor:2.0|statistic:max|others:scale*0.5|" in front["amplify"]["signature"]
+    assert (
+        "|language:ind_Latn|operation:add|factor:2.0|statistic:max|others:scale*0.5|" in front["amplify"]["signature"]
+    )
     # The command in it gives the same checkpoint.
     (line,) = [line.strip() for line in card.splitlines() if "lm-eval-amplify bake" in line]
     monkeypatch.setattr("sys.argv", shlex.split(line.replace(" DIR", f" {tmp_path / 'again'}")))

@@ -101,7 +101,7 @@ def open_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     if config.get("quantization_config") is not None:
         method = config["quantization_config"].get("quant_method", "quantised")
         raise CheckpointError(
-            f"{name} is quantised ({method}): its weights cannot be changed exactly: bake the original"
+            f"{name} is quantised ({method}), its weights cannot be changed exactly: bake the original"
         )
     index = _read_json(folder / INDEX) if (folder / INDEX).is_file() and not (folder / SINGLE).is_file() else None
     files = [SINGLE] if index is None else sorted(set(index["weight_map"].values()))

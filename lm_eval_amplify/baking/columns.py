@@ -32,9 +32,9 @@ def obstacle(network: Network, edits: Sequence[Edit]) -> str | None:
                 f"{network.class_name} cannot be baked: in {block.name} {why}; run it with --model amplified_hf"
             )
         if edit.operation != "scale" and not block.is_plain:
-            return "its networks are gated: a constant needs a bias in the gate"
+            return "a constant needs a bias in its gates"
         if edit.operation != "scale" and getattr(block.down, "bias", None) is None:
-            return "its down projections have no bias that could take a constant"
+            return "a constant needs a bias in its down projections"
     return None
 
 

@@ -62,8 +62,8 @@ def into_llama(
     obstacle = why_not_llama(network)
     if obstacle is not None:
         raise ArchitectureError(
-            f"set and add cannot be baked into {network.class_name}: {why}, and a Llama checkpoint, which has biases, "
-            f"cannot express it: {obstacle}; scale, and set with factor=0, can; or run it with --model amplified_hf"
+            f"set and add cannot be baked into {network.class_name}: {why}, and as a Llama checkpoint, which can have "
+            f"one, it cannot be written: {obstacle}; scale can be baked, and set to 0"
         )
     d_ff = network.blocks[0].d_ff
     layers = _solved(network, edits)

@@ -46,7 +46,7 @@ def write_checkpoint(checkpoint: Checkpoint, changes: Changes, card: str, out: P
         report("bake", done, total)
 
     try:
-        _check_space(out.parent, total)
+        check_space(out.parent, total)
         with whole_folder(out) as folder:
             _write_beside(checkpoint, changes, card, folder)
             if checkpoint.index is not None:
@@ -57,7 +57,12 @@ def write_checkpoint(checkpoint: Checkpoint, changes: Changes, card: str, out: P
         raise CheckpointError(f"cannot bake into {out}: {error.strerror or error}") from error
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Check that a disk has room for a number of bytes.
+
+    Raises:
+        OSError: It has not.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed:
         said = f"{os.strerror(errno.ENOSPC)}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB free"
