@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import filecmp
 import json
+import re
 import shlex
 from pathlib import Path
 
 import bakeable
 import numpy as np
 import pytest
-import tiny
 import torch
 import transformers
 import yaml
+from conftest import REPOSITORY
 from harness_runs import assert_same_answers, samples, toys
 from safetensors import safe_open
 
-from lm_eval_amplify import Intervention, bake, cli, read_neurons, write_neurons
+from lm_eval_amplify import Amplifier, Intervention, bake, cli, read_neurons, write_neurons
 from lm_eval_amplify.baking.inverse import inverse
 from lm_eval_amplify.baking.tensor_files import stored_tensors
 from lm_eval_amplify.errors import ArchitectureError
@@ -112,8 +113,6 @@ def test_through_the_harness_hf_answers_for_a_baked_checkpoint_as_amplified_hf_d
 
 
 def test_greedy_generation_of_a_baked_checkpoint_is_the_hooked_models(original, tmp_path):
-    from lm_eval_amplify import Amplifier
-
     content = bakeable.neurons_of("mistral")
     bake(str(original("mistral")), content, tmp_path / "out", language="ind_Latn", intervention=SET)
     options = {"attention_mask": torch.ones_like(bakeable.IDS), "max_new_tokens": 12, "do_sample": False}
@@ -148,8 +147,8 @@ def test_in_half_types_a_baked_checkpoint_is_as_near_to_the_exact_one_as_the_hoo
             by_hook = (bakeable.hooked(half, content, intervention, "ind_Latn") - wanted).abs().mean()
             by_bake = (bakeable.logits(loaded) - wanted).abs().mean()
             assert by_bake <= 1.5 * by_hook
-            # Half a unit in the last place of the bias, up to 1.1 times as much in SiLU.
-            assert baked.rounding <= 1.2 * torch.finfo(dtype).eps
+            # Half a unit in the last place of the bias; SiLU makes at most 1.28 times as much of it.
+            assert baked.rounding <= 1.28 * torch.finfo(dtype).eps / 2
             assert (baked.rounding > 0) == (intervention.operation != "scale")
 
 
@@ -339,10 +338,11 @@ def test_a_sliding_window_is_refused_where_it_is_in_use_and_only_there(tmp_path)
             assert close(bakeable.logits(bakeable.load(tmp_path / "out")), expected)
 
 
-def test_baking_the_embedded_model_by_its_name_amplifies_it(tmp_path):
-    baked = bake("babel", "babel", tmp_path / "out", language="ind_Latn", intervention=Intervention("set", 1.0))
-    assert baked.warnings == ()
-    assert baked.number_of_neurons > 0
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+def test_the_example_of_the_page_about_baking_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "baking.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/baking.md", "exec"), {})
+    assert "|language:ind_Latn|operation:set|" in capsys.readouterr().out
+    tokenizer, model = transformers.AutoTokenizer.from_pretrained("babel-indonesian"), bakeable.load("babel-indonesian")
     assert tokenizer.decode(tokenizer("abc")["input_ids"]).strip() == "abc"
-    assert tiny.LAYERS  # the other tests' models are not this one
+    assert torch.isfinite(bakeable.logits(model)).all()
