@@ -77,10 +77,13 @@ def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, files
 
 
 def load(folder: Path, **options: Any) -> Any:
-    """Load a model as the harness does."""
+    """Load a model as the harness does; every weight that it needs is in the files, and no other."""
     config = transformers.AutoConfig.from_pretrained(folder)
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    return kind.from_pretrained(folder, **options).eval()
+    model, said = kind.from_pretrained(folder, output_loading_info=True, **options)
+    assert not said["missing_keys"]
+    assert not said["unexpected_keys"]
+    return model.eval()
 
 
 def neurons(layers: int, d_ff: int) -> NeuronFile:

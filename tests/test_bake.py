@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import bakeable
@@ -19,6 +21,7 @@ from harness_runs import assert_same_answers, samples, toys
 from safetensors import safe_open
 
 from lm_eval_amplify import Amplifier, Intervention, bake, cli, read_neurons, write_neurons
+from lm_eval_amplify.baking.checkpoint import open_checkpoint
 from lm_eval_amplify.baking.inverse import inverse
 from lm_eval_amplify.baking.tensor_files import stored_tensors
 from lm_eval_amplify.errors import ArchitectureError
@@ -183,6 +186,29 @@ def test_what_baking_does_not_concern_is_copied_bit_for_bit(original, tmp_path):
     assert index == json.loads((source / "model.safetensors.index.json").read_text())
 
 
+def test_without_copying_by_the_kernel_the_bytes_are_the_same(original, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "copy_file_range")
+    monkeypatch.setattr("lm_eval_amplify.baking.tensor_files._BLOCK", 1000)
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "one", language="ind_Latn", intervention=ADD)
+    monkeypatch.undo()
+    bake(
+        str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "other", language="ind_Latn", intervention=ADD
+    )
+    for path in (tmp_path / "one").glob("*.safetensors"):
+        assert filecmp.cmp(path, tmp_path / "other" / path.name, shallow=False)
+
+
+def test_a_folders_identity_changes_with_its_weights(original, tmp_path):
+    copy = Path(shutil.copytree(original("llama"), tmp_path / "model"))
+    before = open_checkpoint(str(copy)).identity
+    assert before == open_checkpoint(str(original("llama"))).identity
+    tensor = open_checkpoint(str(copy)).tensors["model.layers.1.mlp.up_proj.weight"]
+    with tensor.path.open("r+b") as file:
+        file.seek(tensor.start + 2)
+        file.write(b"\x7f")
+    assert open_checkpoint(str(copy)).identity != before
+
+
 def test_a_qwen2_baked_into_a_llama_keeps_tokens_chat_template_and_what_generation_uses(original, tmp_path):
     source, out = original("qwen2"), tmp_path / "out"
     bake(str(source), bakeable.neurons_of("qwen2"), out, language="ind_Latn", intervention=SET)
@@ -330,7 +356,7 @@ def test_a_sliding_window_is_refused_where_it_is_in_use_and_only_there(tmp_path)
         model.save_pretrained(tmp_path / name)
         arguments = {"language": "ind_Latn", "intervention": SET}
         if window == 32:
-            with pytest.raises(ArchitectureError, match="within a sliding window of 32 tokens"):
+            with pytest.raises(ArchitectureError, match="within sliding windows of 32 tokens"):
                 bake(str(tmp_path / name), bakeable.neurons_of("mistral"), tmp_path / "out", **arguments)
         else:
             bake(str(tmp_path / name), bakeable.neurons_of("mistral"), tmp_path / "out", **arguments)

@@ -155,6 +155,27 @@ def test_a_model_with_llamas_weights_that_computes_something_else_is_refused(tmp
     assert_refused(ArchitectureError, "computes something else than Llama", tmp_path / "granite", tmp_path / "out")
 
 
+def test_a_model_that_is_llama_at_early_positions_only_is_refused(tmp_path):
+    shared = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": bakeable.D_FF, "num_attention_heads": 4}
+    config = transformers.Ministral3Config(
+        **shared,
+        num_hidden_layers=bakeable.LAYERS,
+        head_dim=8,
+        sliding_window=None,
+        max_position_embeddings=256,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "llama_4_scaling_beta": 0.1,
+        },
+    )
+    model = bakeable.random_weights(transformers.AutoModelForCausalLM.from_config(config))
+    model.save_pretrained(tmp_path / "model")
+    assert_refused(ArchitectureError, "computes something else than Llama", tmp_path / "model", tmp_path / "out")
+
+
 def test_a_plain_network_without_a_bias_is_refused(tmp_path):
     shared = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": bakeable.D_FF, "num_attention_heads": 4}
     config = transformers.NemotronConfig(**shared, num_hidden_layers=bakeable.LAYERS, num_key_value_heads=4)

@@ -24,6 +24,7 @@ _BIASES = (
     "mlp.up_proj.bias",
     "mlp.down_proj.bias",
 )
+_WINDOWS = ("sliding_window", "attention_chunk_size")
 _TOKENS, _WINDOW = 12, 4
 
 
@@ -108,8 +109,8 @@ def _shapes(model: nn.Module) -> Mapping[str, tuple[int, ...]]:
 @torch.no_grad()
 def _difference(config: Any) -> str | None:
     """Why a small model of a configuration computes something else than Llama does, or None where it does not."""
-    small = _small(config)
     try:
+        small = _small(config)
         with no_init_weights():  # each gets weights below
             model = transformers.AutoModelForCausalLM.from_config(small).eval()
             llama = transformers.LlamaForCausalLM(_as_llama(small, model)).eval()
@@ -120,29 +121,42 @@ def _difference(config: Any) -> str | None:
         for parameter in llama.parameters():
             parameter.zero_()
         llama.load_state_dict(model.state_dict(), strict=False)
-        tokens = torch.arange(_TOKENS).unsqueeze(0)
-        logits, llamas = model(tokens).logits, llama(tokens).logits
+        # Some models treat late positions in another way than early ones.
+        for first in (0, max(0, config.max_position_embeddings - _TOKENS)):
+            given = {
+                "input_ids": torch.arange(_TOKENS).unsqueeze(0),
+                "position_ids": torch.arange(first, first + _TOKENS).unsqueeze(0),
+            }
+            logits, llamas = model(**given).logits, llama(**given).logits
+            if not (logits - llamas).abs().max() <= 1e-4 * logits.abs().max():
+                return _what_differs(config, small)
     except Exception as error:  # noqa: BLE001  # the same
         return f"a small model of its configuration does not run ({str(error).strip().partition(chr(10))[0]})"
-    if (logits - llamas).abs().max() <= 1e-4 * logits.abs().max():
-        return None
-    window = getattr(config, "sliding_window", None)
-    if window is not None and window != getattr(small, "sliding_window", None):
-        return f"it attends within a sliding window of {window} tokens, which Llama has not"
+    return None
+
+
+def _what_differs(config: Any, small: Any) -> str:
+    for name in _WINDOWS:
+        window = getattr(config, name, None)
+        if window != getattr(small, name, None):
+            return f"it attends within {name.replace('_', ' ')}s of {window} tokens, which Llama has not"
     return "with the same weights it computes something else than Llama"
 
 
 def _small(config: Any) -> Any:
-    """A configuration that differs in size alone; a sliding window that can matter is smaller than the probe."""
+    """A configuration that differs in size alone; a window that can matter is smaller than the probe."""
     small = deepcopy(config)
     heads = config.num_attention_heads
     groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
     small.hidden_size = config.hidden_size // heads * 2
     small.num_attention_heads, small.num_key_value_heads = 2, 2 if groups == 1 else 1
     small.intermediate_size, small.vocab_size = 32, _TOKENS
-    small.bos_token_id = small.eos_token_id = small.pad_token_id = None
     small.dtype = torch.float32
-    window = getattr(config, "sliding_window", None)
-    if window is not None and window < config.max_position_embeddings:
-        small.sliding_window = _WINDOW
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(config, name, None) is not None:
+            setattr(small, name, 0)
+    for name in _WINDOWS:
+        window = getattr(config, name, None)
+        if window is not None and window < config.max_position_embeddings:
+            setattr(small, name, _WINDOW)
     return small

@@ -60,19 +60,19 @@ def _build(checkpoint: Checkpoint) -> tuple[Any, nn.Module]:
     try:
         config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
         with torch.device("meta"):
-            return config, _kind(config.model_type).from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
+            return config, _make(config)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"transformers cannot build {checkpoint.name}: {reason}") from error
 
 
-def _kind(model_type: str) -> Any:
-    """The class that loads such a model, the one that the harness takes."""
-    if model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        return transformers.AutoModelForSeq2SeqLM
-    if model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModelForImageTextToText
+def _make(config: Any) -> Any:
+    """A model of the class that the harness takes; where it knows none, of that which was saved."""
+    if config.model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForSeq2SeqLM.from_config(config)
+    if config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForCausalLM.from_config(config)
+    return getattr(transformers, next(iter(config.architectures or ()), "?"))(config)
 
 
 def _names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
