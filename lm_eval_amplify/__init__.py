@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lm_eval_amplify.amplifier import Amplifier
     from lm_eval_amplify.amplifying import amplify
+    from lm_eval_amplify.baking import bake
     from lm_eval_amplify.errors import AmplifyError
     from lm_eval_amplify.intervention import Intervention
     from lm_eval_amplify.langid import identify_language
@@ -24,6 +25,7 @@ _HOME = {
     "NeuronFile": "neurons",
     "Steering": "steering",
     "amplify": "amplifying",
+    "bake": "baking",
     "identify_language": "langid",
     "lss": "steering",
     "make_intervention": "presets",
@@ -38,6 +40,7 @@ __all__ = [
     "NeuronFile",
     "Steering",
     "amplify",
+    "bake",
     "identify_language",
     "lss",
     "make_intervention",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_eval_amplify.cli_bake import bake
 from lm_eval_amplify.cli_generate import generate
 from lm_eval_amplify.cli_neurons import neurons_app
 from lm_eval_amplify.cli_options import (
@@ -47,6 +48,7 @@ app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)
 data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command("bake")(bake)
 
 
 @app.callback(invoke_without_command=True)

@@ -34,6 +34,10 @@ class ModelError(AmplifyError):
     """A model that cannot be loaded or run, gives no numbers, or cannot do what a task asks of it."""
 
 
+class CheckpointError(AmplifyError):
+    """A model's files that cannot be read or written, or that hold something else than the weights of a model."""
+
+
 class IdentificationError(AmplifyError):
     """A parameter of the search for neurons that is out of range, or counts that do not fit together."""
 

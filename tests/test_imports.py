@@ -23,11 +23,11 @@ LAYERS = [
     ["positions", "test_time", "hooking", "amplifier"],
     ["amplifying"],
     ["provenance", "effect"],
-    ["identify"],
+    ["identify", "baking"],
     ["tasks_support", "models"],
     ["steering", "demo"],
     ["demo_page", "side_by_side"],
-    ["plugin", "cli_options", "cli_neurons", "cli_results", "cli_generate", "cli"],
+    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_generate", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
