@@ -1,8 +1,8 @@
 """LSS under every preset, with a language's neurons and with random ones: ``python benchmarks/presets.py``.
 
 On babel and its facts, every pair of languages, or with ``--mlama DIR`` on real facts of a mirror. The presets at all
-positions; below them the default and one preset at ``prompt`` and ``generated`` alone. Random neurons are as many in the
-same layers, with their own statistics; the mean over the seeds, and the range. The unamplified side is scored once.
+positions; below them the default and one preset at ``prompt`` and ``generated`` alone. Random neurons are as many in
+the same layers, with their own statistics; the mean over the seeds, and the range. The unamplified side is scored once.
 About ten seconds for each condition, file and six base languages.
 """
 
