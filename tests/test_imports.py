@@ -20,7 +20,7 @@ LAYERS = [
     ["intervention"],
     ["architecture"],
     ["amplifier"],
-    ["provenance", "effect"],
+    ["provenance", "effect", "generation"],
     ["identify"],
     ["tasks_support", "models"],
     ["steering", "demo"],
