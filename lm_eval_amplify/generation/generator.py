@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lm_eval_amplify.generation.ends import TokenTexts
-from lm_eval_amplify.generation.loop import GreedyLoop, Positions, UnsuitedError
+from lm_eval_amplify.generation.loop import GreedyLoop, RowsLeft, UnsuitedError
 from lm_eval_amplify.generation.probe import obstacle
 
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
@@ -20,11 +20,12 @@ class Generator:
 
     Args:
         tokenizer: Of the model.
-        positions: Told at every forward pass of the loop which positions are generated ones.
+        rows_left: See :class:`~lm_eval_amplify.generation.loop.GreedyLoop`.
     """
 
-    def __init__(self, tokenizer: Any, positions: Positions | None = None) -> None:
-        self._loop = GreedyLoop(TokenTexts(tokenizer), positions)
+    def __init__(self, tokenizer: Any, rows_left: RowsLeft | None = None) -> None:
+        self._rows_left = rows_left
+        self._loop = GreedyLoop(TokenTexts(tokenizer), rows_left)
         self._is_probed = False
         self._is_suited = True
         self._said: set[str] = set()
@@ -45,7 +46,7 @@ class Generator:
             return self._by_transformers("it draws, by random numbers of whole batches", generate, context, options)
         if not self._is_probed:
             self._is_probed = True
-            if (reason := obstacle(generate, context, dtype)) is not None:
+            if (reason := obstacle(generate, context, dtype, self._rows_left)) is not None:
                 self._is_suited = False
                 self._say(reason)
         if not self._is_suited:

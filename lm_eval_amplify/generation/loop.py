@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -17,10 +15,8 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from lm_eval_amplify.generation.ends import Ends, StopString, TokenTexts
 from lm_eval_amplify.generation.rows import give_room, keep_rows
 
-Positions: TypeAlias = Callable[[torch.Tensor], AbstractContextManager[None]]
-"""Given which positions of the next forward pass's input are those of generated tokens, bool ``[rows, positions]``
-(True where the logits predict a generated token: the prompt's last position and all that follow), returns a context
-for that pass."""
+RowsLeft: TypeAlias = Callable[[torch.Tensor], None]
+"""Told which of the rows before it, int64 ``[kept]``, later forward passes are of."""
 
 _BY_ROW = (
     logits_process.ExponentialDecayLengthPenalty,
@@ -60,12 +56,14 @@ class GreedyLoop:
 
     Args:
         texts: Of the tokenizer.
-        positions: Told at every forward pass which positions are generated ones.
+        rows_left: Called where rows have left. Who follows the rows of a generation's forward passes, to act at some of
+            their positions or by what was computed for them earlier, follows their leaving here; the passes
+            themselves are seen by hooks, as in transformers' loop: the prompts, then one position at a time.
     """
 
-    def __init__(self, texts: TokenTexts, positions: Positions | None = None) -> None:
+    def __init__(self, texts: TokenTexts, rows_left: RowsLeft | None = None) -> None:
         self._texts = texts
-        self._positions = positions
+        self._rows_left = rows_left
 
     @torch.no_grad()
     def __call__(
@@ -89,7 +87,7 @@ class GreedyLoop:
         rows, prompt = input_ids.shape
         ends = self._ends(stopping_criteria, rows, prompt)
         present = list(range(rows))
-        outputs = self._forward(True, partial(model._prefill, input_ids, generation_config, state), input_ids)  # noqa: SLF001  # what custom loops are made of
+        outputs = model._prefill(input_ids, generation_config, state)  # noqa: SLF001  # what custom loops are made of
         state = model._update_model_kwargs_for_generation(outputs, state)  # noqa: SLF001  # as there
         _prepare_cache(state, prompt + ends.limit - 1)
         texts = input_ids  # [present rows, positions so far]
@@ -111,22 +109,14 @@ class GreedyLoop:
                     texts = texts.index_select(0, kept)
                     present = [present[place] for place in going_on]
                     _tell(logits_processor, torch.tensor(present, device=texts.device))
+                    if self._rows_left is not None:
+                        self._rows_left(kept)
                 step = model.prepare_inputs_for_generation(
                     texts, next_sequence_length=1 if state["use_cache"] else None, **state
                 )
-                outputs = self._forward(False, partial(model, **step, return_dict=True), texts)
+                outputs = model(**step, return_dict=True)
                 state = model._update_model_kwargs_for_generation(outputs, state)  # noqa: SLF001  # as there
         return _padded(input_ids, ends.tokens, generation_config)
-
-    def _forward(self, is_prompt: bool, run: Callable[[], Any], texts: torch.Tensor) -> Any:
-        """Every forward pass goes through here, so that an intervention can know its positions."""
-        if self._positions is None:
-            return run()
-        is_generated = texts.new_ones((len(texts), texts.shape[1] if is_prompt else 1), dtype=torch.bool)
-        if is_prompt:
-            is_generated[:, :-1] = False
-        with self._positions(is_generated):
-            return run()
 
     def _ends(self, criteria: Sequence[Any], rows: int, prompt: int) -> Ends:
         last_tokens: set[int] = set()
@@ -157,9 +147,7 @@ def _check(model: Any, config: Any, processors: Sequence[Any]) -> None:
         raise UnsuitedError("prompts are read in chunks")
     for processor in processors:
         if not isinstance(processor, (OfRows, *_BY_ROW)):
-            raise UnsuitedError(
-                f"{type(processor).__name__} may know rows by their number"
-            )
+            raise UnsuitedError(f"{type(processor).__name__} may know rows by their number")
 
 
 def _prepare_cache(state: Mapping[str, Any], limit: int) -> None:
@@ -169,8 +157,13 @@ def _prepare_cache(state: Mapping[str, Any], limit: int) -> None:
             if type(value) is not DynamicCache:
                 raise UnsuitedError(f"its cache is a {type(value).__name__}, which keeps its rows")
             give_room(value, limit)
-        elif not (value is None or isinstance(value, torch.Tensor | bool | int | float | str)):
+        elif not isinstance(value, torch.Tensor | bool | int | float | str) and not _is_nothing(value):
             raise UnsuitedError(f"it keeps {name} as {type(value).__name__}, from which rows cannot be taken")
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a value holds nothing of any row: what a multimodal model made of no image is a mapping to None."""
+    return value is None or (isinstance(value, Mapping) and all(map(_is_nothing, value.values())))
 
 
 def _choose(logits: torch.Tensor, texts: torch.Tensor, processors: Callable[..., torch.Tensor]) -> torch.Tensor:

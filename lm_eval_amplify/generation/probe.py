@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lm_eval_amplify.generation.ends import Ends, TokenTexts
-from lm_eval_amplify.generation.loop import GreedyLoop, OfRows, UnsuitedError
+from lm_eval_amplify.generation.loop import GreedyLoop, OfRows, RowsLeft, UnsuitedError
 
 _LENGTHS = (5, 4, 2)
 """Tokens of the probe's prompts."""
@@ -21,7 +21,9 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 _TOLERANCE_OF_HALF_TYPES = 0.05
 
 
-def obstacle(generate: Callable[..., torch.Tensor], context: torch.Tensor, dtype: torch.dtype) -> str | None:
+def obstacle(
+    generate: Callable[..., torch.Tensor], context: torch.Tensor, dtype: torch.dtype, rows_left: RowsLeft | None = None
+) -> str | None:
     """Return why rows must not leave a model's batches, or None where they may.
 
     Generates three tokens for three prompts twice, by transformers' loop and by ours, and compares the logits.
@@ -30,6 +32,7 @@ def obstacle(generate: Callable[..., torch.Tensor], context: torch.Tensor, dtype
         generate: The harness model's method that generates for a batch.
         context: Tokens that it will generate for, ``[rows, positions]``.
         dtype: Of the model.
+        rows_left: What the loop will be made with.
     """
     longest, steps = max(_LENGTHS), max(_LEAVES_AFTER)
     line = context[0].repeat(longest)[-longest:]
@@ -51,7 +54,7 @@ def obstacle(generate: Callable[..., torch.Tensor], context: torch.Tensor, dtype
         return logits.by_step
 
     try:
-        ours = logits_of(custom_generate=_LeavingOnTime())
+        ours = logits_of(custom_generate=_LeavingOnTime(TokenTexts(None), rows_left))
     except UnsuitedError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # models fail in whatever way at what they are not made for
@@ -78,9 +81,6 @@ class _Logits(OfRows):
 
 class _LeavingOnTime(GreedyLoop):
     """The loop with rows that end after a given number of tokens."""
-
-    def __init__(self) -> None:
-        super().__init__(TokenTexts(None))
 
     def _ends(self, criteria: Sequence[Any], rows: int, prompt: int) -> Ends:  # noqa: ARG002  # as called
         return _OnTime(rows, last_tokens=(), stop_strings=(), texts=self._texts, limit=max(_LEAVES_AFTER))
