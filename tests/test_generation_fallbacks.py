@@ -8,12 +8,11 @@ import pytest
 import tiny
 import torch
 import transformers
-from generating import SENTENCES, answers, mixed, own, request, stock, why_not
+from generating import SENTENCES, answers, mixed, own, request, rows_of_passes, stock, why_not
 from lm_eval.models.huggingface import HFLM
 from test_finite import broken
 
 from lm_eval_amplify.models.finite import is_finite
-from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 
 @pytest.fixture(autouse=True)
@@ -148,20 +147,20 @@ def test_where_logits_are_not_finite_the_right_rows_are_counted(caplog):
 
 
 def test_only_the_row_whose_logits_are_not_finite_is_counted(llama):
-    """One row of a batch, at a step at which others have left."""
-    model = tiny.model("llama")
-    requests = [request(one, until=["e"], max_gen_toks=20) for one in SENTENCES]
-    lengths = [len(tiny.tokenizer().encode(one)) for one in SENTENCES]
-    assert len(set(lengths)) == len(lengths)
-    last = max(lengths) + 15  # the position that only the longest prompt's row comes to
+    """One row of a batch, at a step at which another has left."""
+    longest = max(SENTENCES, key=len)
+    texts = answers(stock(llama), [request(one, until=[], max_gen_toks=20) for one in SENTENCES])
+    written = texts[SENTENCES.index(longest)]
+    until = next(character for text in texts for character in text if character not in written)
+    spoilt = len(tiny.tokenizer().encode(longest)) + 18  # the position that only the longest prompt's row comes to
 
     def spoil(_module, _arguments, named, output):
-        at = named["position_ids"][:, -1] == last
-        output.logits[at] = torch.nan
+        output.logits[named["position_ids"][:, -1] == spoilt] = torch.nan
 
+    model = tiny.model("llama")
     model.register_forward_hook(spoil, with_kwargs=True)
-    found = {}
-    for name, lm in (("own", own(model, batch_size=7)), ("alone", AmplifiedHFLM(model, tokenizer=tiny.tokenizer()))):
-        found[name] = [is_finite(answer) for answer in answers(lm, requests)]
-    assert found["own"] == found["alone"]
-    assert found["own"].count(False) == 1
+    rows = rows_of_passes(model)
+    requests = [request(one, until=[until], max_gen_toks=20) for one in SENTENCES]
+    found = [is_finite(answer) for answer in answers(own(model, batch_size=7), requests)]
+    assert rows[-1] < 7
+    assert found == [one != longest for one in SENTENCES]

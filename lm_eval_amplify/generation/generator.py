@@ -65,6 +65,4 @@ class Generator:
     def _say(self, reason: str) -> None:
         if reason not in self._said:
             self._said.add(reason)
-            _logger.info(
-                "generation runs in transformers' own loop, where rows stay to the end of their batch: %s", reason
-            )
+            _logger.info("generation runs in transformers' own loop, not in ours: %s", reason)

@@ -13,8 +13,8 @@ from lm_eval_amplify.generation.loop import GreedyLoop, OfRows, RowsLeft, Unsuit
 _LENGTHS = (5, 4, 2)
 """Tokens of the probe's prompts."""
 
-_LEAVES_AFTER = (3, 1, 2)
-"""Tokens after which its rows leave, all but the first before the others."""
+_LEAVES_AFTER = (2, 1, 3)
+"""Tokens after which its rows leave: at each step one, and the last is not the first row."""
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Of the largest logit; that of another row would differ by about as much as the logits themselves."""
