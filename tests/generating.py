@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import tiny
 from lm_eval.api.instance import Instance
@@ -54,11 +55,11 @@ def rows_of_passes(model) -> list[int]:
     return rows
 
 
-def why_not(caplog) -> list[str]:
+def why_not(records: Iterable[logging.LogRecord]) -> list[str]:
     """The lines that say why something ran in transformers' loop."""
     marker = "generation runs in transformers' own loop, not in ours: "
     return [
         record.getMessage().removeprefix(marker)
-        for record in caplog.records
+        for record in records
         if record.levelno == logging.INFO and record.getMessage().startswith(marker)
     ]

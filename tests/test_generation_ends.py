@@ -80,6 +80,13 @@ def test_a_string_of_bytes_that_becomes_readable_later_ends_a_row_then():
     assert any(asked)
 
 
+def test_a_character_written_byte_by_byte_ends_a_row():
+    tokenizer = TOKENIZERS["byte fallback"]
+    tokens = tokenizer.convert_tokens_to_ids(["a", "<0xE3>", "<0x80>", "<0x82>"])
+    ends = ends_of(tokenizer, ["。"])
+    assert [ends.add(0, token) for token in tokens] == [False, False, False, True]
+
+
 def test_rows_end_by_themselves():
     ends = ends_of(tiny.tokenizer(), [], limit=3, last_tokens=[7], rows=3)
     assert [ends.add(row, token) for row, token in ((0, 5), (1, 7), (2, 5))] == [False, True, False]
