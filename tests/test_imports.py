@@ -22,7 +22,7 @@ LAYERS = [
     ["architecture"],
     ["positions", "test_time", "hooking", "amplifier"],
     ["amplifying"],
-    ["provenance", "effect"],
+    ["provenance", "effect", "generation"],
     ["identify", "baking"],
     ["tasks_support", "models"],
     ["steering", "demo"],

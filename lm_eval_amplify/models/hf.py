@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
 from lm_eval_amplify.effect import probe_tokens, without_effect
 from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
+from lm_eval_amplify.generation import Generator
 from lm_eval_amplify.intervention import Operation, Positions
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.arguments import refuse_misspelt
@@ -105,6 +106,7 @@ class AmplifiedHFLM(AmplifiedRequests, PositionedHFLM):
         self.on_nonfinite = on_nonfinite
         self._contexts: Sequence[str] = ()
         self._longest_batch: int | None = None
+        self._generator: Generator | None = None
         self._is_split = hf_arguments.get("tp_plan") is not None  # one model over all processes
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
@@ -209,12 +211,19 @@ class AmplifiedHFLM(AmplifiedRequests, PositionedHFLM):
         self._contexts = strings
         return super().tok_batch_encode(strings, *arguments, **options)
 
+    def use_own_generation(self) -> None:
+        """Generate greedily by a loop of our own from now on, whose texts are those of HFLM in batches of one row."""
+        self._generator = Generator(self.tokenizer)
+
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
         options["logits_processor"] = [*options.pop("logits_processor", ()), rows]
         watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
+        generate = super()._model_generate
+        if self._generator is not None and not self._must_tell:  # positions go by row, and our loop drops rows
+            generate = partial(self._generator.generate, generate, dtype=self.model.dtype)
         try:
-            generated: torch.Tensor = super()._model_generate(*arguments, **options)
+            generated: torch.Tensor = generate(*arguments, **options)
         except RuntimeError as error:  # as torch raises where it should sample from them
             noted = rows.among(self._contexts)
             if watch is None or not noted:
