@@ -289,8 +289,8 @@ def test_an_intervention_on_continuations_or_prompts_gets_their_positions_in_pac
 
     made = [*mixed(10), ([1, 2, 3, 4], [5, 6]), ([1, 2], [3, 4, 5, 6]), ([1, 2, 3, 4, 5], [6])]
     scored = [Scored.cut(*pair, LONGEST) for pair in made]
-    engine = Engine(Forward(model, torch.device("cpu"), None, on), Abilities(trees, trees), by_role=True)
-    answers = dict(engine.score(scored, Budget(100, 100)))
+    engine = Engine(Forward(model, torch.device("cpu"), None, on), Abilities(trees, trees))
+    answers = dict(engine.score(scored, Budget(100, 100), by_role=True))
     for number, one in enumerate(scored):
         with on(torch.arange(len(one.tokens))[None] >= one.first), torch.no_grad():
             logprobs = model(torch.from_numpy(one.tokens)[None]).logits[0, one.first :].log_softmax(-1)

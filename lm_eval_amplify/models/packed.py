@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lm_eval_amplify.errors import InterventionError, did_you_mean
+from lm_eval_amplify.models.positioned import PositionedHFLM
 from lm_eval_amplify.scoring.batches import Budget
 from lm_eval_amplify.scoring.engine import Engine
-from lm_eval_amplify.scoring.forward import Forward, On
+from lm_eval_amplify.scoring.forward import Forward
 from lm_eval_amplify.scoring.memory import Footprint, budget_of_free_memory, budget_of_stock
 from lm_eval_amplify.scoring.probe import probe
 from lm_eval_amplify.scoring.requests import Scored
@@ -38,38 +38,38 @@ def check_scorer(value: str) -> None:
         raise InterventionError(f"scorer={value}{did_you_mean(str(value), allowed)}: expected {', '.join(allowed)}")
 
 
-class PackedScoring(LM):  # type: ignore[misc]  # the harness is untyped
-    """Mixed in before HFLM: log-likelihoods by an :class:`~lm_eval_amplify.scoring.engine.Engine` once there is one.
+class PackedHFLM(PositionedHFLM):
+    """HFLM whose log-likelihoods come from an :class:`~lm_eval_amplify.scoring.engine.Engine` once there is one.
 
-    Before :meth:`score_packed` is called, and for a model that cannot do it, everything is HFLM's.
+    Before :meth:`use_packed_scoring` is called, and for a model that cannot do it, everything is HFLM's.
     """
 
     _engine: Engine | None = None
     _free_budget: Budget | None = None
+    _is_split: bool
+    """Whether processes share the model."""
 
     @property
     def scorer(self) -> Scorer:
-        """Which scorer gives the log-likelihoods."""
-        return "stock" if self._engine is None else "packed"
+        """Which scorer gives the log-likelihoods; a test-time statistic is of each request's own prompt."""
+        return "stock" if self._engine is None or self._test_time is not None else "packed"
 
-    def score_packed(
-        self, amplified: Callable[[], AbstractContextManager[None]] | None = None, *, on: On | None = None
-    ) -> None:
+    def use_packed_scoring(self, amplifications: Sequence[Callable[[], AbstractContextManager[None]]]) -> None:
         """Score by packed rows from now on, as far as a probe shows that the model can; else say in the log why not.
 
         Args:
-            amplified: The context of an intervention, under which the probe looks too.
-            on: Tells the intervention which positions are of continuations, if that matters to it.
+            amplifications: Contexts of interventions, under which the probe looks too.
         """
-        if self.backend != "causal":
-            _logger.warning("scorer=packed: HFLM scores (an encoder-decoder has no context that options share)")
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            _logger.warning("scorer=packed: HFLM scores (%s)", obstacle)
             return
-        forward = Forward(self.model, self.device, self.mixed_precision_dtype, on)
+        forward = Forward(self.model, self.device, self.mixed_precision_dtype, self._on)
         text_config = self.config.get_text_config()
         abilities, reasons = probe(
             forward,
             self._model_call,
-            [nullcontext] if amplified is None else [nullcontext, amplified],
+            [nullcontext, *amplifications],
             vocabulary=min(getattr(text_config, "vocab_size", self.vocab_size), self.vocab_size),
             max_length=self.max_length,
             config=text_config,
@@ -77,13 +77,38 @@ class PackedScoring(LM):  # type: ignore[misc]  # the harness is untyped
         if reasons:
             _logger.warning("scorer=packed, %s: %s", type(self.model).__name__, "; ".join(reasons))
         if abilities is not None:
-            self._engine = Engine(forward, abilities, by_role=on is not None, dtype=self.softmax_dtype or torch.float32)
+            self._engine = Engine(forward, abilities, dtype=self.softmax_dtype or torch.float32)
+
+    def _obstacle(self) -> str | None:
+        if self.backend != "causal":
+            return "an encoder-decoder has no context that options share"
+        if self._is_split:
+            return "tp_plan: processes that share a model must make the same passes"
+        if self._test_time is not None:
+            return f"statistic={self._test_time} is of each request's own prompt"
+        return None
+
+    @property
+    def _test_time(self) -> str | None:
+        return None if self.amplifier is None else self.amplifier.intervention.test_time
+
+    def _on(self, roles: torch.Tensor | None) -> AbstractContextManager[None]:
+        """Tell the amplifier where it acts, if it asks.
+
+        Args:
+            roles: Which positions are of continuations, bool ``[rows, positions]``; None: all are amplified.
+        """
+        if self.amplifier is None or not self._must_tell:
+            return nullcontext()
+        if roles is None:
+            return self.amplifier.on(None)
+        return self.amplifier.on(roles if self.amplifier.intervention.positions == "generated" else ~roles)
 
     # What HFLM does by batches ----------------------------------------------------------------------------------------
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **options: Any) -> list[Any]:
         """As in HFLM: requests are (texts, context tokens, continuation tokens), the answers in their order."""
-        if self._engine is None:
+        if self._engine is None or self.scorer == "stock":
             return list(super()._loglikelihood_tokens(requests, *args, **options))
         answers: list[Any] = [None] * len(requests)
         disable = bool(args[0] if args else options.get("disable_tqdm", False)) or self.rank != 0
@@ -97,7 +122,7 @@ class PackedScoring(LM):  # type: ignore[misc]  # the harness is untyped
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
         """As in HFLM: whole texts, those longer than the model's inputs in windows, of which the sum is taken."""
-        if self._engine is None:
+        if self._engine is None or self.scorer == "stock":
             return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
         windows: list[tuple[list[int], list[int]]] = []
         ends: list[int] = []  # of each text's windows
@@ -141,7 +166,7 @@ class PackedScoring(LM):  # type: ignore[misc]  # the harness is untyped
                 self.max_length,
             )
         longest = max((len(one.tokens) for one in scored), default=1)
-        return engine.score(scored, self._budget(longest))
+        return engine.score(scored, self._budget(longest), by_role=self._must_tell)
 
     def _budget(self, longest: int) -> Budget:
         """What ``batch_size`` means here: a number the memory of so many of HFLM's rows, ``auto`` what is free."""

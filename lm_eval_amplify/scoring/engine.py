@@ -57,25 +57,22 @@ class Engine:
     Args:
         forward: The model.
         abilities: What it can do.
-        by_role: Whether it matters which tokens are of continuations: an intervention acts on them differently.
         dtype: Of the log-sum-exp.
     """
 
-    def __init__(
-        self, forward: Forward, abilities: Abilities, *, by_role: bool = False, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, forward: Forward, abilities: Abilities, *, dtype: torch.dtype = torch.float32) -> None:
         self.abilities = abilities
         self._forward = forward
-        self._by_role = by_role
         self._dtype = dtype
         self._halvings = 0
 
-    def score(self, scored: Sequence[Scored], budget: Budget) -> Iterator[tuple[int, Answer]]:
+    def score(self, scored: Sequence[Scored], budget: Budget, *, by_role: bool = False) -> Iterator[tuple[int, Answer]]:
         """Yield the answer to each request with its number, in the order in which they are found.
 
         Args:
             scored: Requests.
             budget: Of a forward pass; halved for good whenever memory runs out.
+            by_role: Whether it matters which tokens are of continuations: an intervention acts on them differently.
 
         Raises:
             RuntimeError: Memory runs out with a single input.
@@ -84,7 +81,7 @@ class Engine:
         while open_requests:
             halved = Budget(*(max(1, limit >> self._halvings) for limit in budget))
             try:
-                for number, answer in self._score(scored, sorted(open_requests), halved):
+                for number, answer in self._score(scored, sorted(open_requests), halved, by_role):
                     open_requests.discard(number)
                     yield number, answer
             except RuntimeError as error:
@@ -97,7 +94,9 @@ class Engine:
             gc.collect()  # only here, where the failed pass's tensors are no longer held by its traceback
             clear_device_cache()
 
-    def groups(self, scored: Sequence[Scored], numbers: Iterable[int], budget: Budget) -> Iterator[Group]:
+    def groups(
+        self, scored: Sequence[Scored], numbers: Iterable[int], budget: Budget, *, by_role: bool = False
+    ) -> Iterator[Group]:
         """Yield the plans by which these requests are run."""
         likes = preferences(self._forward.device)
         limits = Limits(min(likes.row, budget.tokens), budget.scored, likes.worth)
@@ -108,15 +107,17 @@ class Engine:
             fits = self.abilities.trees and (longest is None or len(scored[number].tokens) <= longest)
             (short if fits else long).append(number)
         for chosen, trees in ((long, False), (short, True)):
-            forest = Forest.of(scored, chosen, by_role=self._by_role)
+            forest = Forest.of(scored, chosen, by_role=by_role)
             yield plan(forest, scored, limits, trees=trees, cache=self.abilities.cache)
 
-    def _score(self, scored: Sequence[Scored], numbers: Sequence[int], budget: Budget) -> Iterator[tuple[int, Answer]]:
+    def _score(
+        self, scored: Sequence[Scored], numbers: Sequence[int], budget: Budget, by_role: bool
+    ) -> Iterator[tuple[int, Answer]]:
         """As :meth:`score`, for some requests; each batch's numbers are fetched when the next one is on its way."""
         sums = _Sums(scored)
         alone: list[int] = []
         before: tuple[Batch, torch.Tensor] | None = None
-        for group in self.groups(scored, numbers, budget):
+        for group in self.groups(scored, numbers, budget, by_role=by_role):
             for batch, logits in walk(group, self._forward, budget):
                 found = self._reduce(batch, logits)
                 if before is not None:
@@ -125,13 +126,11 @@ class Engine:
         if before is not None:
             yield from sums.add(*before, alone)
         for number in alone:
-            yield number, self._alone(scored, number)
+            yield number, self._alone(scored, number, by_role)
 
-    def _alone(self, scored: Sequence[Scored], number: int) -> Answer:
+    def _alone(self, scored: Sequence[Scored], number: int, by_role: bool) -> Answer:
         """Score a request in a row of its own: what is not finite in a row spreads to all of it."""
-        group = plan(
-            Forest.of(scored, [number], by_role=self._by_role), scored, Limits(1, 1, 0), trees=False, cache=False
-        )
+        group = plan(Forest.of(scored, [number], by_role=by_role), scored, Limits(1, 1, 0), trees=False, cache=False)
         sums = _Sums(scored)
         for batch, logits in walk(group, self._forward, Budget(1, 1)):
             for _, answer in sums.add(batch, self._reduce(batch, logits), None):

@@ -13,9 +13,9 @@ from torch import nn
 from lm_eval_amplify.scoring.batches import Batch
 from lm_eval_amplify.scoring.prefix_cache import PrefixCache
 
-On: TypeAlias = Callable[[torch.Tensor], AbstractContextManager[None]]
-"""Makes an intervention act at these positions of the passes inside the context: bool ``[rows, length]``, True for
-the positions of continuations."""
+On: TypeAlias = Callable[[torch.Tensor | None], AbstractContextManager[None]]
+"""Tells an intervention which positions of the passes inside the context are of continuations: bool
+``[rows, length]``; None: it acts everywhere."""
 
 
 class Forward:
@@ -25,7 +25,7 @@ class Forward:
         model: A decoder-only Hugging Face model with an LM head.
         device: Where its inputs go.
         autocast: The type of automatic mixed precision, or None.
-        on: Tells an intervention which positions are which; needed for batches with roles.
+        on: Tells an intervention which positions are which.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Forward:
         self.device = device
         self._model = model
         self._autocast = autocast
-        self._on = on
+        self._on: On = on if on is not None else lambda _roles: nullcontext()
         self._head = getattr(model, "get_output_embeddings", lambda: None)()
         self._takes = set(inspect.signature(model.forward).parameters)
         self.only_selected = False
@@ -59,11 +59,11 @@ class Forward:
             options |= {"past_key_values": cache, "use_cache": True}
         elif "use_cache" in self._takes or "kwargs" in self._takes:
             options["use_cache"] = False
-        roles = self._on(batch.roles.to(self.device)) if self._on and batch.roles is not None else nullcontext()
+        roles = None if batch.roles is None else batch.roles.to(self.device)
         kind = self.device.type
         with (
             torch.autocast(kind, self._autocast, enabled=self._autocast is not None),
-            roles,
+            self._on(roles),
             self._selecting(selected) as was_selected,
         ):
             logits: torch.Tensor = self._model(ids, **options).logits
