@@ -34,6 +34,10 @@ class ModelError(AmplifyError):
     """A model that cannot be loaded or run, gives no numbers, or cannot do what a task asks of it."""
 
 
+class CheckpointError(AmplifyError):
+    """A model's files that cannot be read or written, or that hold something else than the weights of a model."""
+
+
 class IdentificationError(AmplifyError):
     """A parameter of the search for neurons that is out of range, or counts that do not fit together."""
 
@@ -48,6 +52,10 @@ class LanguageIDError(AmplifyError):
 
 class CacheError(AmplifyError):
     """A response cache whose answers are not this model's."""
+
+
+class ResultsError(AmplifyError):
+    """Results of an evaluation that are missing, damaged or half-written, or cannot be put to the use asked for."""
 
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str:

@@ -64,7 +64,7 @@ def signature(parts: dict[str, str]) -> str:
 
 def _short(value: str) -> str:
     kind, separator, digest = value.rpartition(":")
-    return f"{kind}{separator}{digest[:_SHORT]}" if kind in ("commit", "sha256") else value
+    return f"{kind}{separator}{digest[:_SHORT]}" if kind in ("commit", "sha256", "sampled") else value
 
 
 def _hash_of_parts(parts: Iterable[bytes]) -> str:

@@ -8,6 +8,7 @@ writes docs/architectures.md.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -57,7 +58,9 @@ def examine(architecture: Architecture) -> Outcome:
     except Exception as error:  # noqa: BLE001  # the same
         return Outcome(architecture, "not run", _said(error))
     check(model, blocks, plain)
-    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), check_identification(model, blocks))
+    refusal = check_identification(model, blocks)
+    check_positions(model, blocks, plain, refusal)
+    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), refusal)
 
 
 def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
@@ -86,6 +89,51 @@ def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
     assert gone
     assert not any(hidden.any() for hidden in gone), "neurons set to 0 still reach a down projection"
     assert torch.equal(logits(model), plain), "something is left behind"
+
+
+AT = torch.tensor([[True, True, False, False, False], [False, False, False, True, True]])
+"""Where positions are checked: those of a prompt in one row, generated ones in the other."""
+
+
+def check_positions(model: nn.Module, blocks: list, plain: torch.Tensor, refusal: str | None) -> None:
+    """Each operation at some positions equals the forward changed by hand there, or is refused like identification.
+
+    Of an encoder-decoder the positions are layers: the decoder's, because not every decoder looks at its encoder.
+    """
+    positions = "generated" if model.config.is_encoder_decoder else "prompt"
+    content = neurons(blocks)
+    own = content.neurons["ind_Latn"]
+    found = by_hand.places(model, blocks)
+    for operation, factor in FACTORS.items():
+        intervention = Intervention(operation, factor, "max", positions=positions)
+        if refusal is not None and not model.config.is_encoder_decoder:
+            _assert_refused(model, content, intervention)
+            continue
+        amplifier = Amplifier(model, content, intervention)
+        telling = amplifier.on(AT) if amplifier.asks_for_positions else nullcontext()
+        with amplifier.amplified("ind_Latn"), telling:
+            amplified = logits(model)
+        whole = definition(own, operation, factor)
+
+        def change(layer, hidden, up, whole=whole, told=amplifier.asks_for_positions):
+            if not told:
+                return hidden if blocks[layer].in_encoder else whole(layer, hidden, up)
+            at = AT.reshape(hidden.shape[:-1]).unsqueeze(-1)
+            return torch.where(at, whole(layer, hidden, up), hidden)
+
+        with by_hand.changed(found, change):
+            expected = logits(model)
+        assert not close(expected, plain, 1e-4), f"{operation} at positions by hand changes nothing"
+        assert close(amplified, expected, 2e-5), f"{operation} at positions differs from {operation} by hand"
+    assert torch.equal(logits(model), plain), "something is left behind"
+
+
+def _assert_refused(model: nn.Module, content: NeuronFile, intervention: Intervention) -> None:
+    try:
+        Amplifier(model, content, intervention)
+    except ArchitectureError:
+        return
+    raise AssertionError("identification refuses the model, positions do not")
 
 
 # Rows of two lengths, one padded, with positions that do not count.
@@ -252,8 +300,8 @@ _PAGE = """# Architectures
 mappings of transformers is built with random weights and a few dozen neurons from its configuration, and
 
 - **supported** means: `set`, `add` and `scale` by hook give the logits of a forward pass changed by hand below the
-  modules (tests/by_hand.py), for `scale` folding gives those of hooking, all neurons set to 0 leave nothing to the down
-  projection, and afterwards the model gives its own logits bit for bit;
+  modules (tests/by_hand.py), everywhere and at chosen positions, for `scale` folding gives those of hooking, all
+  neurons set to 0 leave nothing to the down projection, and afterwards the model gives its own logits bit for bit;
 - **refused** means: one line says why, and nothing runs;
 - **not run**: what it needs is not a text alone, so that nothing was checked;
 - **not built**: transformers itself fails to build it from a small configuration here.
@@ -275,8 +323,10 @@ the language model has neurons; the towers that read images or sound are left al
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on
-the down projection are never folded, whatever the architecture.
+`lm-eval-amplify identify` can count in it; else why not. The same decoders are refused with `positions` other than
+`all` and with test-time statistics: activations that do not come token by token have no positions. (Of an
+encoder-decoder the encoder is `prompt` and the decoder `generated`.) Quantised, sharded, tied and offloaded weights and
+adapters on the down projection are never folded, whatever the architecture.
 
 | architecture | model_type | fold | identify |
 | --- | --- | --- | --- |

@@ -63,7 +63,13 @@ MISTAKES = [
     Mistake({"mode": "fold"}, "mode=fold with operation 'set': only 'scale' can be folded"),
     Mistake({"on_nonfinite": "eror"}, r"on_nonfinite=eror \(did you mean 'error'\?\): expected warn, error", **HARNESS),
     Mistake({"scorer": "packed"}, "scorer=packed: expected stock", **HARNESS),
-    Mistake({"positions": "generated"}, "argument 'positions' is not in this version", **HARNESS),
+    Mistake(
+        {"positions": "generate"}, r"positions=generate \(did you mean 'generated'\?\): expected all, prompt, generated"
+    ),
+    Mistake({"preset": "paper_mx"}, "preset=paper_mx .did you mean .paper_max.*: expected paper_p_max", **HARNESS),
+    Mistake({"preset": "paper_zero", "factor": 2}, "paper_zero is operation=set,.*leave factor out", **HARNESS),
+    Mistake({"statistic": "batch_p11"}, r"statistic=batch_p11 \(did you mean 'batch_p10'"),
+    Mistake({"operation": "scale", "mode": "fold", "positions": "prompt"}, "mode=fold with positions=prompt"),
     Mistake({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'", **HARNESS),
     Mistake({"operatoin": "set"}, "did you mean 'operation'", **HARNESS),
     Mistake({"neuron": "x"}, "did you mean 'neurons'", **HARNESS),

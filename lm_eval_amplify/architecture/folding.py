@@ -23,12 +23,10 @@ def fold_obstacle(block: FeedForward) -> str | None:
     Scaling column j of ``down`` equals scaling activation j exactly if the activation, times at most the up
     projection, goes straight into a matrix product with a weight that is whole, in memory, and nobody else's.
     """
-    if block.unfoldable is not None:
-        return block.unfoldable
+    obstacle = structural_obstacle(block)
+    if obstacle is not None:
+        return obstacle
     down = block.down
-    kind = f"{type(down).__module__}.{type(down).__qualname__}"
-    if kind not in _MATRIX_PRODUCTS:
-        return f"its down projection is a {kind}, not a plain linear layer"
     weight = down.weight
     # Accelerate's hook stays on a module that is merely placed on a device; only one that loads weights is in the way.
     if not isinstance(weight, torch.Tensor) or weight.is_meta or _offloads(getattr(down, "_hf_hook", None)):
@@ -40,6 +38,14 @@ def fold_obstacle(block: FeedForward) -> str | None:
     if down._forward_hooks or down._forward_pre_hooks or ("forward" in vars(down) and not hasattr(down, "_hf_hook")):  # noqa: SLF001  # torch has no public way to ask
         return "its down projection's forward is changed by a hook"
     return None
+
+
+def structural_obstacle(block: FeedForward) -> str | None:
+    """Return what in an FFN's structure, whatever its weights, forbids to scale columns of its down projection."""
+    if block.unfoldable is not None:
+        return block.unfoldable
+    kind = f"{type(block.down).__module__}.{type(block.down).__qualname__}"
+    return None if kind in _MATRIX_PRODUCTS else f"its down projection is a {kind}, not a plain linear layer"
 
 
 def dimension_of_neurons(down: nn.Module) -> int:

@@ -17,12 +17,14 @@ from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
 from lm_eval_amplify.effect import probe_tokens, without_effect
 from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
 from lm_eval_amplify.generation import Generator
-from lm_eval_amplify.intervention import Intervention, Operation
+from lm_eval_amplify.intervention import Operation, Positions
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.arguments import refuse_misspelt
 from lm_eval_amplify.models.finite import NonFiniteRows, OnNonFinite, Watch, check_on_nonfinite
+from lm_eval_amplify.models.positioned import PositionedHFLM
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
+from lm_eval_amplify.presets import make_intervention
 from lm_eval_amplify.provenance import (
     model_hash,
     neuron_file_hash,
@@ -39,7 +41,7 @@ _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
 
-class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harness is untyped
+class AmplifiedHFLM(AmplifiedRequests, PositionedHFLM):
     """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
 
     Args:
@@ -49,7 +51,8 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         language: Whose neurons to amplify: a FLORES-200 code (or ISO code or English name), several joined with
             ``+``, or ``task``: each request in the language of its own task.
         operation: ``set``, ``add`` or ``scale``; see :class:`~lm_eval_amplify.intervention.Intervention`, also for
-            ``statistic``, ``factor``, ``others_operation``, ``others_factor`` and ``layers``.
+            ``statistic``, ``factor``, ``others_operation``, ``others_factor``, ``layers`` and ``positions``.
+        preset: A name for operation, statistic and factor; see :mod:`~lm_eval_amplify.presets`.
         mode: ``auto``, ``fold`` or ``hook``; see :class:`~lm_eval_amplify.amplifier.Amplifier`.
         scorer: ``stock``: HFLM's own scoring.
         on_nonfinite: What to do with an answer that comes of logits that are not finite: ``warn`` once per task and
@@ -66,12 +69,14 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         *,
         neurons: str | NeuronFile | None = None,
         language: str = OWN_LANGUAGE,
-        operation: Operation = "set",
-        statistic: str = "max",
-        factor: float = 1.0,
+        operation: Operation | None = None,
+        statistic: str | None = None,
+        factor: float | None = None,
+        preset: str | None = None,
         others_operation: Operation | None = None,
         others_factor: float | None = None,
         layers: str = "all",
+        positions: Positions = "all",
         mode: Mode = "auto",
         scorer: Literal["stock"] = "stock",
         on_nonfinite: OnNonFinite = "warn",
@@ -81,7 +86,16 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         check_on_nonfinite(on_nonfinite)
         if scorer != "stock":
             raise InterventionError(f"scorer={scorer}{did_you_mean(str(scorer), ['stock'])}: expected stock")
-        self.intervention = Intervention(operation, factor, statistic, others_operation, others_factor, layers)
+        self.intervention = make_intervention(
+            preset=preset,
+            operation=operation,
+            statistic=statistic,
+            factor=factor,
+            others_operation=others_operation,
+            others_factor=others_factor,
+            layers=layers,
+            positions=positions,
+        )
         check_mode(mode, self.intervention)
         self.neurons = _read(neurons)
         self.fixed_targets = self._parse_language(language)
@@ -97,7 +111,6 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
-        self.amplifier = None
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
             self._warn_of_no_effect(self.amplifier)
@@ -200,7 +213,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
 
     def use_own_generation(self) -> None:
         """Generate greedily by a loop of our own from now on, whose texts are those of HFLM in batches of one row."""
-        self._generator = Generator(self.tokenizer)
+        self._generator = Generator(self.tokenizer, None if self.amplifier is None else self.amplifier.keep_rows)
 
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
