@@ -97,7 +97,7 @@ def test_the_scored_continuation_does_not_change_what_the_prompt_is_given():
 
 @pytest.mark.parametrize("arguments", [{"positions": "generated"}, {"preset": "paper_10p"}], ids=str)
 def test_the_unamplified_twin_is_stock_bit_for_bit(arguments):
-    lm = load("llama", batch_size=3, **arguments)
+    lm = load("llama", batch_size=3, scorer="stock", **arguments)
     plain = HFLM(lm.model, tokenizer=lm.tokenizer, batch_size=3)
     tricky = [(("", ""), context, continuation) for context, continuation in TRICKY]
     assert lm._loglikelihood_tokens(tricky) == plain._loglikelihood_tokens(tricky)  # also where the harness is wrong
