@@ -1,4 +1,4 @@
-"""Stock scoring and generation of the harness at positions: what each request alone, changed by hand, gives."""
+"""Scoring and generation of the harness at positions: what each request alone, changed by hand, gives."""
 
 from __future__ import annotations
 
@@ -59,12 +59,16 @@ def scored(lm, pairs):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 @pytest.mark.parametrize(
-    ("statistic", "positions"),
+    ("statistic", "positions", "scorer"),
     # Everywhere with a statistic of the file, the harness scores by itself, and takes some of these for each other.
-    [pair for pair in itertools.product(STATISTICS, POSITIONS) if pair != ("max", "all")],
+    [(*pair, "stock") for pair in itertools.product(STATISTICS, POSITIONS) if pair != ("max", "all")]
+    # With test-time statistics it scores anyway.
+    + [("max", positions, "packed") for positions in POSITIONS],
 )
-def test_each_request_is_scored_as_it_would_be_alone(statistic, positions, batch_size):
-    lm = load(statistic=statistic, factor=2, positions=positions, batch_size=batch_size, max_length=24)
+def test_each_request_is_scored_as_it_would_be_alone(statistic, positions, scorer, batch_size):
+    given = {"statistic": statistic, "factor": 2, "positions": positions, "scorer": scorer, "max_length": 24}
+    lm = load(**given, batch_size=batch_size)
+    assert lm.scorer == scorer
     answers = scored(lm, TRICKY)
     for (context, continuation), (value, _) in zip(TRICKY, answers, strict=True):
         kept = (context + continuation)[-25:]
@@ -73,13 +77,15 @@ def test_each_request_is_scored_as_it_would_be_alone(statistic, positions, batch
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("operation", ["set", "add", "scale"])
-def test_every_family_and_operation_is_scored_and_generated_at_its_positions(family, operation):
+@pytest.mark.parametrize(
+    ("operation", "scorer"), [("set", "stock"), ("add", "stock"), ("scale", "stock"), ("add", "packed")]
+)
+def test_every_family_and_operation_is_scored_and_generated_at_its_positions(family, operation, scorer):
     texts = ["Hujan turun dengan deras", "Mees", "那个男人打开了水龙头"]
     pairs = [(tiny.tokenizer()(text)["input_ids"], [300, 17, 42]) for text in texts]
     made = [Instance("generate_until", {}, (text, {"until": [], "max_gen_toks": 4}), 0, ("t", 0, 1)) for text in texts]
     for positions in ("prompt", "generated"):
-        lm = load(family, operation=operation, factor=3, positions=positions, batch_size=3)
+        lm = load(family, operation=operation, factor=3, positions=positions, batch_size=3, scorer=scorer)
         for pair, (value, _) in zip(pairs, scored(lm, pairs), strict=True):
             assert value == pytest.approx(by_hand(lm).loglikelihood(*pair), abs=2e-4)
         expected = [by_hand(lm).greedy(context, 4, end=0) for context, _ in pairs]
@@ -109,9 +115,16 @@ def test_the_unamplified_twin_is_stock_bit_for_bit(arguments):
         assert amplified != unamplified
 
 
-def test_all_positions_of_a_rolling_window_predict_a_scored_token():
+def test_a_statistic_of_the_running_input_is_scored_by_the_harness(caplog):
+    lm = load(statistic="batch_max")
+    assert lm.get_model_info()["amplify"]["scorer"] == "stock"
+    assert "scorer=packed: HFLM scores (statistic=batch_max is of each request's own prompt)" in caplog.text
+
+
+@pytest.mark.parametrize("scorer", ["stock", "packed"])
+def test_all_positions_of_a_rolling_window_predict_a_scored_token(scorer):
     everywhere, generated, prompt = (
-        load("gemma2", positions=positions) for positions in ("all", "generated", "prompt")
+        load("gemma2", positions=positions, scorer=scorer) for positions in ("all", "generated", "prompt")
     )
     plain = HFLM(prompt.model, tokenizer=prompt.tokenizer)
     one, other, none, stock = (
