@@ -20,6 +20,7 @@ import argparse
 import gzip
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -56,9 +57,7 @@ class Side(NamedTuple):
     def own(self, *, amplified: bool = False) -> AmplifiedHFLM:
         """This package's, with its own loop."""
         neurons = {"neurons": self.neurons, "language": "ind_Latn"} if amplified else {}
-        lm = AmplifiedHFLM(self.pretrained, **neurons, **self.shared)
-        lm.use_own_generation()
-        return lm
+        return AmplifiedHFLM(self.pretrained, **neurons, **self.shared)
 
 
 class EndsAsPlanned(OfRows):
@@ -171,8 +170,10 @@ def memory_of(given: argparse.Namespace, row: str, which: str) -> float:
     """Peak of a process that runs one side once, above what it had before, in MiB."""
     arguments = [f"--{name}={getattr(given, name)}" for name in ("data", "shape", "requests", "tokens")]
     arguments += [f"--batch-size={given.batch_size}", f"--memory-of={which}", f"--row={row}"]
+    # What is freed goes back at once, so that resident is what is held.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     done = subprocess.run(
-        [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True, cwd=Path.cwd()
+        [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True, env=environment
     )
     return float(done.stdout.splitlines()[-1])
 

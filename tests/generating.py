@@ -43,6 +43,10 @@ def own(model, batch_size: int = 5, **arguments) -> AmplifiedHFLM:
     return lm
 
 
+def in_hfs_loop(model, **arguments) -> AmplifiedHFLM:
+    return AmplifiedHFLM(model, tokenizer=tiny.tokenizer(), scorer="stock", batch_size=1, **arguments)
+
+
 def stock(model, batch_size: int = 1, **arguments) -> HFLM:
     return HFLM(model, **{"tokenizer": tiny.tokenizer()} | arguments, batch_size=batch_size)
 
@@ -51,7 +55,7 @@ def rows_of_passes(model) -> list[int]:
     """The number of rows of every forward pass from now on."""
     rows: list[int] = []
     model.register_forward_pre_hook(
-        lambda _module, _arguments, named: rows.append(len(named["input_ids"])), with_kwargs=True
+        lambda _module, given, named: rows.append(len(given[0] if given else named["input_ids"])), with_kwargs=True
     )
     return rows
 

@@ -8,7 +8,7 @@ import generating
 import pytest
 import tiny
 import torch
-from generating import answers, mixed, own, request, rows_of_passes, stock, why_not
+from generating import answers, in_hfs_loop, mixed, own, request, rows_of_passes, stock, why_not
 from harness_runs import quick_batch_detection, samples, toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,11 +45,26 @@ def test_every_text_is_that_of_hf_and_finished_rows_leave(family):
     assert answers(own(model, batch_size=1), mixed()) == expected
 
 
+def test_finished_rows_leave_where_the_scorer_is_packed_and_stay_where_it_is_stock():
+    model = tiny.model("llama")
+    rows = rows_of_passes(model)
+    passes = {}
+    for scorer in ("packed", "stock"):
+        lm = AmplifiedHFLM(model, tokenizer=tiny.tokenizer(), batch_size=5, scorer=scorer)
+        rows.clear()
+        answers(lm, mixed())
+        passes[scorer] = sum(rows[6:] if scorer == "packed" else rows)  # without the probe's
+    rows.clear()
+    answers(stock(model, batch_size=5), mixed())
+    assert passes["stock"] == sum(rows)
+    assert passes["packed"] < 0.95 * sum(rows)
+
+
 @pytest.mark.parametrize("operation", ["set", "scale"])
 def test_amplified_texts_are_those_of_the_amplified_model_in_hfs_loop(operation):
     model = tiny.model("gemma2")
     amplified = {"neurons": tiny.neurons("gemma2"), "operation": operation, "factor": 3, "language": "ind_Latn"}
-    expected = answers(AmplifiedHFLM(model, tokenizer=tiny.tokenizer(), batch_size=1, **amplified), mixed())
+    expected = answers(in_hfs_loop(model, **amplified), mixed())
     assert answers(own(model, **amplified), mixed()) == expected
     assert answers(own(model), mixed()) != expected
 
@@ -65,7 +80,7 @@ POSITIONED = [
 @pytest.mark.parametrize("options", POSITIONED, ids=str)
 def test_positions_and_statistics_of_the_running_input_stay_those_of_their_rows(llama, options):
     amplified = {"neurons": tiny.neurons("llama"), "factor": 2, "language": "ind_Latn"} | options
-    expected = answers(AmplifiedHFLM(llama, tokenizer=tiny.tokenizer(), batch_size=1, **amplified), mixed())
+    expected = answers(in_hfs_loop(llama, **amplified), mixed())
     assert answers(own(llama, **amplified), mixed()) == expected
     assert answers(own(llama, **amplified | {"positions": "all", "statistic": "max"}), mixed()) != expected
 
@@ -144,7 +159,9 @@ def test_whatever_is_asked_for_together_gets_what_it_gets_alone(llama, asked, ba
 
 def test_runs_of_the_harness_log_the_same(evaluate, saved, neuron_path):
     def run(is_own, **options):
-        lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu", **options)
+        lm = AmplifiedHFLM(
+            str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu", scorer="stock", **options
+        )
         if is_own:
             lm.use_own_generation()
         return samples(evaluate(lm, None, toys("generate_until")))

@@ -9,13 +9,12 @@ import matrix
 import pytest
 import transformers
 from every_architecture import VOCABULARY, architectures, build
-from generating import answers, request, why_not
+from generating import answers, own, request, why_not
 from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lm_eval_amplify.architecture import find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError
-from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 # What must not be left to HFLM's loop, whatever version of transformers is installed.
 OWN = set(
@@ -67,8 +66,7 @@ def test_an_architecture_generates_what_it_generates_in_hfs_loop(architecture, c
         assert architecture.name not in OWN
         return
     caplog.set_level(logging.INFO, logger="lm_eval.amplified_hf")
-    lm = AmplifiedHFLM(model, tokenizer=own_tokenizer, batch_size=4)
-    lm.use_own_generation()
+    lm = own(model, batch_size=4, tokenizer=own_tokenizer)
     assert answers(lm, REQUESTS) == expected
     reasons = why_not(caplog.records)
     assert len(reasons) <= 1
