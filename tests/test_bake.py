@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
+import itertools
 import json
 import os
 import re
@@ -77,6 +79,8 @@ def test_the_plain_forward_of_a_baked_checkpoint_is_the_hooked_models(original, 
         assert not close(plain, expected, 1e-2)
         assert close(bakeable.logits(bakeable.load(out)), expected)
         assert baked.folder == out
+        names = [name for path in out.glob("*.safetensors") for name in stored_tensors(path)]
+        assert len(names) == len(set(names))
         assert baked.rounding < 1e-6
 
 
@@ -186,16 +190,24 @@ def test_what_baking_does_not_concern_is_copied_bit_for_bit(original, tmp_path):
     assert index == json.loads((source / "model.safetensors.index.json").read_text())
 
 
-def test_without_copying_by_the_kernel_the_bytes_are_the_same(original, tmp_path, monkeypatch):
-    monkeypatch.delattr(os, "copy_file_range")
+def test_where_the_kernel_cannot_copy_or_stops_half_way_the_bytes_are_the_same(original, tmp_path, monkeypatch):
+    arguments = {"language": "ind_Latn", "intervention": ADD}
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "by kernel", **arguments)
     monkeypatch.setattr("lm_eval_amplify.baking.tensor_files._BLOCK", 1000)
-    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "one", language="ind_Latn", intervention=ADD)
-    monkeypatch.undo()
-    bake(
-        str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "other", language="ind_Latn", intervention=ADD
-    )
-    for path in (tmp_path / "one").glob("*.safetensors"):
-        assert filecmp.cmp(path, tmp_path / "other" / path.name, shallow=False)
+    kernels, calls = os.copy_file_range, itertools.count()
+
+    def half_way(source, out, count, start):
+        if next(calls) % 2:
+            raise OSError(errno.EXDEV, "not between these two")
+        return kernels(source, out, count // 2, start)
+
+    monkeypatch.setattr(os, "copy_file_range", half_way)
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "half", **arguments)
+    monkeypatch.delattr(os, "copy_file_range")
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "without", **arguments)
+    for path in (tmp_path / "by kernel").glob("*.safetensors"):
+        for other in ("half", "without"):
+            assert filecmp.cmp(path, tmp_path / other / path.name, shallow=False)
 
 
 def test_a_folders_identity_changes_with_its_weights(original, tmp_path):
