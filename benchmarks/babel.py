@@ -30,6 +30,7 @@ SEEDS = range(5)
 INTERVENTIONS = (
     Intervention("set", 0.5, "max"),
     Intervention("set", 1.0, "max"),
+    Intervention("set", 1.0, "p90"),
     Intervention("set", 1.0, "sentence_median"),
     Intervention("add", 0.5, "max"),
     Intervention("scale", 2.0),

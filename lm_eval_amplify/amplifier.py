@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from lm_eval_amplify.architecture import FeedForward, dimension_of_neurons, find_feed_forwards, fold_obstacle
+from lm_eval_amplify.architecture import (
+    FeedForward,
+    check_token_by_token,
+    dimension_of_neurons,
+    find_feed_forwards,
+    fold_obstacle,
+)
 from lm_eval_amplify.errors import ArchitectureError, InterventionError, NeuronFileError, did_you_mean
-from lm_eval_amplify.intervention import Edit, Intervention, Operation, plan
+from lm_eval_amplify.hooking import DeviceEdit, exact_type, hook, to_tensors
+from lm_eval_amplify.intervention import Intervention, plan
 from lm_eval_amplify.neurons.file import NeuronFile
+from lm_eval_amplify.positions import Generation, Passes, told
 
 Mode: TypeAlias = Literal["auto", "fold", "hook"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-@dataclass(frozen=True)
-class _DeviceEdit:
-    """An edit as tensors on the device of its layer."""
-
-    operation: Operation
-    index: torch.Tensor  # int64 [neurons]
-    value: torch.Tensor  # float64 [neurons], on the CPU: cast where the activation's type is known
+_NOT_TOLD = Passes()
 
 
 class Amplifier:
@@ -36,6 +37,10 @@ class Amplifier:
     ...     model.generate(**inputs)
 
     Outside such a block the model is as it was: no hook is registered, and every weight has its old bits.
+
+    Where the intervention acts at some positions only, or takes a test-time statistic, forward passes must be told
+    what their positions are: inside :meth:`on`, or :meth:`generating`. Of an encoder-decoder, the encoder's positions
+    are the prompt, the decoder's are generated, and nothing needs to be told.
 
     Args:
         model: A Hugging Face model with a language model in it, on whatever devices.
@@ -50,6 +55,9 @@ class Amplifier:
         InterventionError: The neuron file lacks what the intervention needs, or ``mode`` contradicts it.
     """
 
+    asks_for_positions: bool
+    """Whether forward passes must be told what their positions are."""
+
     def __init__(
         self, model: nn.Module, neurons: NeuronFile, intervention: Intervention, *, mode: Mode = "auto"
     ) -> None:
@@ -60,7 +68,18 @@ class Amplifier:
         self._blocks = find_feed_forwards(model)
         check_shape(neurons, self._blocks)
         self.mode: Literal["fold", "hook"] = self._decide(mode)
-        self._plans: dict[tuple[str, ...], list[tuple[FeedForward, list[_DeviceEdit]]]] = {}
+        self._model = model
+        self._passes: Passes | None = None
+        self._depth = 0
+        in_two_parts = any(block.in_encoder for block in self._blocks)
+        self.asks_for_positions = intervention.asks_for_positions and not in_two_parts
+        if self.asks_for_positions:
+            check_token_by_token(model, self._blocks, "it cannot be amplified at chosen positions")
+        elif intervention.test_time is not None:
+            raise ArchitectureError(
+                f"{type(model).__name__} is an encoder-decoder: statistic={intervention.test_time} is of decoders only"
+            )
+        self._plans: dict[tuple[str, ...], list[tuple[FeedForward, list[DeviceEdit]]]] = {}
 
     @contextmanager
     def amplified(self, *languages: str) -> Iterator[None]:
@@ -70,28 +89,110 @@ class Amplifier:
             LanguageError: The file has no such language.
         """
         layers = self._plan(tuple(self.neurons.resolve_language(language) for language in languages))
-        apply = _fold if self.mode == "fold" else _hook
+        apply = _fold if self.mode == "fold" else partial(hook, passes=self._running)
         with ExitStack() as undo:
+            undo.callback(self._count, -1)
+            self._count(1)
             for block, edits in layers:
                 # Registered before the change, so that an interrupt in the middle of it is undone too.
                 apply(block, edits, undo)
             yield
+
+    @property
+    def is_acting(self) -> bool:
+        """Whether the model is amplified now."""
+        return self._depth > 0
+
+    @contextmanager
+    def on(self, mask: torch.Tensor | None, *, prompt: torch.Tensor | None = None) -> Iterator[None]:
+        """Say what the positions of every forward pass inside the ``with`` block are; each is a pass by itself.
+
+        Args:
+            mask: Where the intervention acts, bool ``[batch, positions]`` of the input; None: everywhere.
+            prompt: Which positions are real tokens of the prompt, in the same form; test-time statistics need it.
+
+        Raises:
+            InterventionError: It is not such a tensor, or weights are folded, which act everywhere.
+        """
+        if mask is not None and self.mode == "fold":
+            raise InterventionError("weights that are folded act at every position: use mode=hook")
+        passes = Passes(told(mask, prompt))
+        with self._told(passes):
+            yield
+
+    @contextmanager
+    def generating(self, prompt: torch.Tensor) -> Iterator[None]:
+        """Say what the prompts of one ``generate`` inside the ``with`` block are, with or without a cache.
+
+        Args:
+            prompt: Which positions are real tokens, ``[batch, positions]``: the attention mask of the prompts, which
+                are padded on the left.
+        """
+        passes = Generation(prompt, self.intervention.positions)
+
+        def begin(_module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found = (named.get("input_ids"), named.get("inputs_embeds"), *arguments)
+            given = next(value for value in found if isinstance(value, torch.Tensor))
+            passes.begin(given.shape[0], given.shape[1])
+
+        # What an adapter or another wrapper generates with.
+        inner = next((module for module in self._model.modules() if isinstance(module, PreTrainedModel)), self._model)
+        with ExitStack() as undo, self._told(passes):
+            undo.callback(inner.register_forward_pre_hook(begin, with_kwargs=True).remove)
+            yield
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Say which rows, int64 ``[kept]``, of a running generation go on; within :meth:`generating`."""
+        if isinstance(self._passes, Generation):
+            self._passes.keep(rows)
+
+    @contextmanager
+    def _told(self, passes: Passes) -> Iterator[None]:
+        before, self._passes = self._passes, passes
+        try:
+            yield
+        finally:
+            self._passes = before
+
+    def _running(self) -> Passes:
+        if self._passes is not None:
+            return self._passes
+        if self.asks_for_positions:
+            one = self.intervention
+            asked = f"positions={one.positions}" if one.test_time is None else f"statistic={one.test_time}"
+            raise InterventionError(
+                f"{asked}: say which positions are the prompt's, within Amplifier.generating(attention_mask) for one "
+                "generate, or Amplifier.on(mask) for other forward passes"
+            )
+        return _NOT_TOLD
+
+    def _count(self, change: int) -> None:
+        self._depth += change
 
     def number_of_neurons(self, *languages: str) -> int:
         """Return how many neurons an intervention for these languages changes."""
         targets = tuple(self.neurons.resolve_language(language) for language in languages)
         return sum(len(edit.index) for _, edits in self._plan(targets) for edit in edits)
 
-    def _plan(self, targets: tuple[str, ...]) -> list[tuple[FeedForward, list[_DeviceEdit]]]:
+    def _plan(self, targets: tuple[str, ...]) -> list[tuple[FeedForward, list[DeviceEdit]]]:
         if targets not in self._plans:
-            by_layer: dict[int, list[_DeviceEdit]] = {}
+            by_layer: dict[int, list[DeviceEdit]] = {}
             for edit in plan(self.intervention, self.neurons, targets):
-                by_layer.setdefault(edit.layer, []).append(_to_tensors(edit))
-            self._plans[targets] = [(self._blocks[layer], edits) for layer, edits in by_layer.items()]
+                by_layer.setdefault(edit.layer, []).append(to_tensors(edit))
+            self._plans[targets] = [
+                (self._blocks[layer], edits) for layer, edits in by_layer.items() if self._acts_in(self._blocks[layer])
+            ]
         return self._plans[targets]
 
+    def _acts_in(self, block: FeedForward) -> bool:
+        """Of an encoder-decoder, whether the positions are the encoder's or the decoder's."""
+        if self.asks_for_positions or self.intervention.positions == "all":
+            return True
+        return block.in_encoder == (self.intervention.positions == "prompt")
+
     def _decide(self, mode: Mode) -> Literal["fold", "hook"]:
-        if mode == "hook" or any(operation != "scale" for operation, _ in self.intervention.operations):
+        everywhere = self.intervention.positions == "all"
+        if mode == "hook" or not everywhere or any(one != "scale" for one, _ in self.intervention.operations):
             return "hook"
         for block in self._blocks:
             obstacle = fold_obstacle(block)
@@ -106,10 +207,14 @@ def check_mode(mode: str, intervention: Intervention) -> None:
     """Check a mode by itself and against the operations.
 
     Raises:
-        InterventionError: It is unknown, or ``fold`` with another operation than ``scale``.
+        InterventionError: It is unknown, or ``fold`` with another operation than ``scale``, or at some positions only.
     """
     if mode not in MODES:
         raise InterventionError(f"mode={mode}{did_you_mean(str(mode), MODES)}: expected {', '.join(MODES)}")
+    if mode == "fold" and intervention.positions != "all":
+        raise InterventionError(
+            f"mode=fold with positions={intervention.positions}: weights act at every position; use mode=hook"
+        )
     for operation, _ in intervention.operations:
         if mode == "fold" and operation != "scale":
             raise InterventionError(
@@ -145,16 +250,7 @@ def check_shape(neurons: NeuronFile, blocks: Sequence[FeedForward]) -> None:
                 )
 
 
-def _to_tensors(edit: Edit) -> _DeviceEdit:
-    return _DeviceEdit(edit.operation, torch.from_numpy(edit.index), torch.from_numpy(edit.value))
-
-
-def _exact_type(dtype: torch.dtype) -> torch.dtype:
-    """The type to compute in: the activation's own, float32 for half types so that a factor keeps its digits."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def _fold(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:
+def _fold(block: FeedForward, edits: Sequence[DeviceEdit], undo: ExitStack) -> None:
     """Scale the down projection's columns in place; ``undo`` gets the copying back of the old ones."""
     weight: torch.Tensor = block.down.weight  # type: ignore[assignment]  # fold_obstacle saw to it
     dimension = dimension_of_neurons(block.down)
@@ -164,7 +260,7 @@ def _fold(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> 
             # Two to three times as fast as weight[:, index] and its assignment.
             before = weight.index_select(dimension, index)
             undo.callback(_restore, weight, dimension, index, before)
-            factors = edit.value.to(weight.device, _exact_type(weight.dtype))
+            factors = edit.value.to(weight.device, exact_type(weight.dtype))
             shaped = factors.unsqueeze(1) if dimension == 0 else factors
             weight.index_copy_(dimension, index, (before.to(factors.dtype) * shaped).to(weight.dtype))
 
@@ -172,33 +268,3 @@ def _fold(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> 
 def _restore(weight: torch.Tensor, dimension: int, index: torch.Tensor, before: torch.Tensor) -> None:
     with torch.no_grad():
         weight.index_copy_(dimension, index, before)
-
-
-def _hook(block: FeedForward, edits: Sequence[_DeviceEdit], undo: ExitStack) -> None:
-    """Change the activation ``[..., d_ff]`` whenever it is computed: every row and position, batch or not."""
-    placed: dict[tuple[torch.device, torch.dtype], list[_DeviceEdit]] = {}
-
-    def change(activation: torch.Tensor, may_write: bool) -> torch.Tensor:
-        key = (activation.device, activation.dtype)
-        if key not in placed:
-            compute = _exact_type(activation.dtype)
-            placed[key] = [
-                _DeviceEdit(edit.operation, edit.index.to(activation.device), edit.value.to(activation.device, compute))
-                for edit in edits
-            ]
-        if not may_write:
-            activation = activation.clone()
-        for edit in placed[key]:
-            _edit(activation, edit)
-        return activation
-
-    block.hook(change, undo)
-
-
-def _edit(activation: torch.Tensor, edit: _DeviceEdit) -> None:
-    if edit.operation == "set":
-        activation[..., edit.index] = edit.value.to(activation.dtype)
-        return
-    before = activation.index_select(-1, edit.index)
-    after = before + edit.value if edit.operation == "add" else before * edit.value
-    activation.index_copy_(-1, edit.index, after.to(activation.dtype))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_amplify.cli_bake import bake
+from lm_eval_amplify.cli_generate import generate
 from lm_eval_amplify.cli_neurons import neurons_app
 from lm_eval_amplify.cli_options import (
     CORPUS,
@@ -29,6 +30,7 @@ from lm_eval_amplify.cli_options import (
     texts_of,
     write_and_show,
 )
+from lm_eval_amplify.cli_results import compare, leaderboard
 from lm_eval_amplify.errors import AmplifyError
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("generate")(generate)
 app.add_typer(neurons_app, name="neurons")
+app.command("leaderboard")(leaderboard)
+app.command("compare")(compare)
 data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command("bake")(bake)

@@ -32,9 +32,9 @@ INTERVENTIONS = (
     Intervention("add", 1.0, "max"),
     Intervention("scale", 2.0),
 )
-PROMPTS = (("The colour of snow is", "rus_Cyrl"), ("The teacher", "ind_Latn"))
+PROMPTS = (("The teacher", "rus_Cyrl"), ("The child", "ind_Latn"))
 """Beginning, target language."""
-NEW_TOKENS = 16
+NEW_TOKENS = 20
 
 Report = Callable[[str, int, int], None]
 

@@ -58,7 +58,8 @@ def _show_text(console: Console, written: Written) -> None:
         ("unamplified", written.unamplified),
         (f"with the neurons of {language_name(written.target)}", written.amplified),
     ):
-        console.print(Text(f"  {side}: {written.prompt}{text}"), soft_wrap=True)
+        in_a_line = " / ".join(line for line in f"{written.prompt}{text}".splitlines() if line.strip())
+        console.print(Text(f"  {side}: {in_a_line}"), soft_wrap=True)
 
 
 def _names(languages: tuple[str, ...]) -> str:

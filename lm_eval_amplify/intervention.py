@@ -21,6 +21,18 @@ from lm_eval_amplify.neurons.file import CONSTANT_ONE, LanguageNeurons, NeuronFi
 Operation: TypeAlias = Literal["set", "add", "scale"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
+Positions: TypeAlias = Literal["all", "prompt", "generated"]
+"""Where in its input: ``generated`` are the positions whose logits predict a generated or scored token, the last of the
+prompt among them; ``prompt`` are those before.
+"""
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+
+TestTime: TypeAlias = Literal["batch_p10", "batch_median", "batch_p90", "batch_mean", "batch_max", "running_max"]
+"""A statistic that is not the neuron's in its language but the running input's: see
+:mod:`~lm_eval_amplify.test_time`."""
+TEST_TIME: tuple[TestTime, ...] = get_args(TestTime)
+_TEST_TIME_PREFIXES = ("batch_", "running_")
+
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -34,11 +46,13 @@ class Intervention:
     Attributes:
         operation: On the target language's neurons.
         factor: A finite number.
-        statistic: Of the neuron in its language, as named in the neuron file, or ``one``; ``scale`` uses none.
+        statistic: Of the neuron in its language, as named in the neuron file, or ``one``, or a test-time statistic of
+            the running input (:data:`TestTime`); ``scale`` uses none.
         others_operation: On the neurons of all other languages of the file that are not the target's too;
             None leaves them alone.
         others_factor: Its factor; needed exactly if there is an ``others_operation``.
         layers: ``all``, or layers and inclusive ranges joined with ``+``: ``0-5+20``.
+        positions: Where in the input, for both operations; see :data:`Positions`.
 
     Raises:
         InterventionError: On construction; names the argument, what came and what is allowed.
@@ -50,6 +64,7 @@ class Intervention:
     others_operation: Operation | None = None
     others_factor: float | None = None
     layers: str = "all"
+    positions: Positions = "all"
 
     def __post_init__(self) -> None:
         _one_of("operation", self.operation, OPERATIONS)
@@ -58,6 +73,9 @@ class Intervention:
         _parse_layers(self.layers)
         if not isinstance(self.statistic, str):
             raise InterventionError(f"statistic={self.statistic!r}: expected the name of a statistic, or 'one'")
+        if self.statistic.startswith(_TEST_TIME_PREFIXES):
+            _one_of("statistic", self.statistic, TEST_TIME)
+        _one_of("positions", self.positions, POSITIONS)
         if self.others_operation is not None:
             _one_of("others_operation", self.others_operation, OPERATIONS)
             if self.others_factor is None:
@@ -82,19 +100,35 @@ class Intervention:
     @property
     def needs_statistic(self) -> str | None:
         """The statistic that a neuron file must have for this intervention, or None."""
-        uses = any(operation != "scale" for operation, _ in self.operations)
-        return self.statistic if uses and self.statistic != CONSTANT_ONE else None
+        if not self._uses_statistic or self.statistic == CONSTANT_ONE or self.test_time is not None:
+            return None
+        return self.statistic
+
+    @property
+    def test_time(self) -> TestTime | None:
+        """The statistic of the running input that it takes, or None."""
+        return next((name for name in TEST_TIME if name == self.statistic and self._uses_statistic), None)
+
+    @property
+    def asks_for_positions(self) -> bool:
+        """Whether it acts, or takes its statistic, at some positions only, so that these must be known."""
+        return self.positions != "all" or self.test_time is not None
+
+    @property
+    def _uses_statistic(self) -> bool:
+        return any(operation != "scale" for operation, _ in self.operations)
 
     @property
     def signature_parts(self) -> dict[str, str]:
         """What the intervention does, by name; equal only for interventions that do the same."""
         parts = {"operation": self.operation, "factor": repr(self.factor)}
-        if any(operation != "scale" for operation, _ in self.operations):
+        if self._uses_statistic:
             parts["statistic"] = self.statistic
         if self.others_operation is not None:
             parts["others"] = f"{self.others_operation}*{self.others_factor!r}"
         layers = _parse_layers(self.layers)
         parts["layers"] = "all" if layers is None else "+".join(map(str, sorted(layers)))
+        parts["positions"] = self.positions
         return parts
 
     def check_against(self, neurons: NeuronFile) -> None:
@@ -129,12 +163,14 @@ class Edit:
         operation: ``set``: activation = value; ``add``: activation + value; ``scale``: activation * value.
         index: The neurons in d_ff, int64 ``[neurons]``, each once.
         value: factor * statistic, or the factor of ``scale``, float64 ``[neurons]``.
+        test_time: The statistic of the running input that the value is multiplied with where it is used, or None.
     """
 
     layer: int
     operation: Operation
     index: NDArray[np.int64]
     value: NDArray[np.float64]
+    test_time: TestTime | None = None
 
 
 def plan(intervention: Intervention, neurons: NeuronFile, targets: Sequence[str]) -> tuple[Edit, ...]:
@@ -178,14 +214,15 @@ def _edits(
                 by_layer.setdefault(layer, {})[index] = value
     if _is_identity(operation, factor):
         return []
+    test_time = None if operation == "scale" else intervention.test_time
     return [
-        Edit(layer, operation, np.array(list(found), np.int64), np.array(list(found.values()), np.float64))
+        Edit(layer, operation, np.array(list(found), np.int64), np.array(list(found.values()), np.float64), test_time)
         for layer, found in by_layer.items()
     ]
 
 
 def _values(operation: Operation, factor: float, intervention: Intervention, own: LanguageNeurons) -> list[float]:
-    if operation == "scale":
+    if operation == "scale" or intervention.test_time is not None:
         return [factor] * len(own)
     if not len(own):
         return []

@@ -25,6 +25,8 @@ def neuron_masks_folder() -> Path:
 def embedded_model(name: str) -> str:
     """Return the folder of the embedded model for the name ``babel``, any other name as it is.
 
-    A folder of that name in the working directory comes first, as everywhere in the ecosystem.
+    A checkpoint of that name in the working directory comes first, as everywhere in the ecosystem; a folder of
+    results, say, is none.
     """
-    return str(_PACKAGE / "babel" / "model") if name == "babel" and not Path(name).exists() else name
+    is_checkpoint = (Path(name) / "config.json").exists()
+    return str(_PACKAGE / "babel" / "model") if name == "babel" and not is_checkpoint else name

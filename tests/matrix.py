@@ -8,7 +8,8 @@ writes docs/architectures.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cache
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ import by_hand
 import numpy as np
 import torch
 import transformers
-from every_architecture import MAPPINGS, Architecture, architectures, build
+from every_architecture import MAPPINGS, VOCABULARY, Architecture, architectures, build
 from torch import nn
 
 from lm_eval_amplify.amplifier import Amplifier
@@ -25,6 +26,11 @@ from lm_eval_amplify.errors import ArchitectureError
 from lm_eval_amplify.identify.network import Network
 from lm_eval_amplify.intervention import Intervention
 from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.scoring.batches import Budget
+from lm_eval_amplify.scoring.engine import Engine
+from lm_eval_amplify.scoring.forward import Forward
+from lm_eval_amplify.scoring.probe import probe
+from lm_eval_amplify.scoring.requests import Scored
 
 IDS = np.array([[37, 41, 50, 43, 33], [39, 60, 44, 41, 52]])  # none is special: see every_architecture
 FACTORS = {"set": 1.5, "add": -0.75, "scale": 2.5}
@@ -38,6 +44,7 @@ class Outcome(NamedTuple):
     reason: str = ""
     fold_obstacle: str | None = None
     identify_refusal: str | None = None
+    scoring: str = ""
 
 
 @cache
@@ -57,7 +64,9 @@ def examine(architecture: Architecture) -> Outcome:
     except Exception as error:  # noqa: BLE001  # the same
         return Outcome(architecture, "not run", _said(error))
     check(model, blocks, plain)
-    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), check_identification(model, blocks))
+    refusal = check_identification(model, blocks)
+    check_positions(model, blocks, plain, refusal)
+    return Outcome(architecture, "supported", "", fold_obstacle(blocks[0]), refusal, check_scoring(model, blocks))
 
 
 def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
@@ -86,6 +95,51 @@ def check(model: nn.Module, blocks: list, plain: torch.Tensor) -> None:
     assert gone
     assert not any(hidden.any() for hidden in gone), "neurons set to 0 still reach a down projection"
     assert torch.equal(logits(model), plain), "something is left behind"
+
+
+AT = torch.tensor([[True, True, False, False, False], [False, False, False, True, True]])
+"""Where positions are checked: those of a prompt in one row, generated ones in the other."""
+
+
+def check_positions(model: nn.Module, blocks: list, plain: torch.Tensor, refusal: str | None) -> None:
+    """Each operation at some positions equals the forward changed by hand there, or is refused like identification.
+
+    Of an encoder-decoder the positions are layers: the decoder's, because not every decoder looks at its encoder.
+    """
+    positions = "generated" if model.config.is_encoder_decoder else "prompt"
+    content = neurons(blocks)
+    own = content.neurons["ind_Latn"]
+    found = by_hand.places(model, blocks)
+    for operation, factor in FACTORS.items():
+        intervention = Intervention(operation, factor, "max", positions=positions)
+        if refusal is not None and not model.config.is_encoder_decoder:
+            _assert_refused(model, content, intervention)
+            continue
+        amplifier = Amplifier(model, content, intervention)
+        telling = amplifier.on(AT) if amplifier.asks_for_positions else nullcontext()
+        with amplifier.amplified("ind_Latn"), telling:
+            amplified = logits(model)
+        whole = definition(own, operation, factor)
+
+        def change(layer, hidden, up, whole=whole, told=amplifier.asks_for_positions):
+            if not told:
+                return hidden if blocks[layer].in_encoder else whole(layer, hidden, up)
+            at = AT.reshape(hidden.shape[:-1]).unsqueeze(-1)
+            return torch.where(at, whole(layer, hidden, up), hidden)
+
+        with by_hand.changed(found, change):
+            expected = logits(model)
+        assert not close(expected, plain, 1e-4), f"{operation} at positions by hand changes nothing"
+        assert close(amplified, expected, 2e-5), f"{operation} at positions differs from {operation} by hand"
+    assert torch.equal(logits(model), plain), "something is left behind"
+
+
+def _assert_refused(model: nn.Module, content: NeuronFile, intervention: Intervention) -> None:
+    try:
+        Amplifier(model, content, intervention)
+    except ArchitectureError:
+        return
+    raise AssertionError("identification refuses the model, positions do not")
 
 
 # Rows of two lengths, one padded, with positions that do not count.
@@ -125,6 +179,36 @@ def counts(model: nn.Module, blocks: list) -> dict[int, torch.Tensor]:
     with network.looking(looks):
         network.run(TEXTS, IS_COUNTED)
     return found
+
+
+OPTIONS = [[12], [12, 13], [14, 12, 13]]
+CONTEXTS = [[*range(20, 32)], [*range(20, 32), 40, 41], [*range(20, 26), 50], [45]]
+
+
+def check_scoring(model: nn.Module, blocks: list) -> str:
+    """What packed scoring shares; its answers, amplified, are those of a pass over each request alone."""
+    if model.config.is_encoder_decoder:
+        return "as hf"
+    amplifier = Amplifier(model, neurons(blocks), Intervention("set", FACTORS["set"], "max"), mode="hook")
+    amplified = partial(amplifier.amplified, "ind_Latn")
+    forward = Forward(model, torch.device("cpu"))
+    text_config = model.config.get_text_config()
+    abilities, _ = probe(
+        forward, partial(logits, model), [nullcontext, amplified],
+        vocabulary=VOCABULARY, max_length=64, config=text_config,
+    )  # fmt: skip
+    if abilities is None:
+        return "as hf"
+    scored = [Scored.cut(context, option, 64) for context in CONTEXTS for option in OPTIONS]
+    with amplified():
+        answers = dict(Engine(forward, abilities).score(scored, Budget(24, 24)))
+        for number, one in enumerate(scored):
+            alone = logits(model, torch.from_numpy(one.tokens)[None])[0, one.first :].log_softmax(-1)
+            expected = float(alone.gather(1, torch.from_numpy(one.targets)[:, None]).sum())
+            off = abs(answers[number].loglikelihood - expected)
+            assert off <= 2e-4 + 1e-5 * abs(expected), f"packed scoring is off by {off}"
+    shared = "contexts and prefixes" if abilities.cache else "contexts" if abilities.trees else ""
+    return shared if forward.only_selected else f"{shared}, all logits"
 
 
 def definition(own: LanguageNeurons, operation: str, factor: float):
@@ -211,7 +295,7 @@ def render(outcomes: list[Outcome]) -> str:
     )
     supported = "\n".join(
         f"| {one.architecture.name} | {one.architecture.model_type} | {one.fold_obstacle or 'yes'} "
-        f"| {_short(one.identify_refusal, one) or 'yes'} |"
+        f"| {_short(one.identify_refusal, one) or 'yes'} | {one.scoring or 'logits'} |"
         for one in by_status["supported"]
     )
     return _PAGE.format(
@@ -252,8 +336,8 @@ _PAGE = """# Architectures
 mappings of transformers is built with random weights and a few dozen neurons from its configuration, and
 
 - **supported** means: `set`, `add` and `scale` by hook give the logits of a forward pass changed by hand below the
-  modules (tests/by_hand.py), for `scale` folding gives those of hooking, all neurons set to 0 leave nothing to the down
-  projection, and afterwards the model gives its own logits bit for bit;
+  modules (tests/by_hand.py), everywhere and at chosen positions, for `scale` folding gives those of hooking, all
+  neurons set to 0 leave nothing to the down projection, and afterwards the model gives its own logits bit for bit;
 - **refused** means: one line says why, and nothing runs;
 - **not run**: what it needs is not a text alone, so that nothing was checked;
 - **not built**: transformers itself fails to build it from a small configuration here.
@@ -275,11 +359,18 @@ the language model has neurons; the towers that read images or sound are left al
 ## Supported
 
 Fold: whether `mode=fold` (and `auto` for `scale`) scales weights; else why not, and hooks do it. Identify: whether
-`lm-eval-amplify identify` can count in it; else why not. Quantised, sharded, tied and offloaded weights and adapters on
-the down projection are never folded, whatever the architecture.
+`lm-eval-amplify identify` can count in it; else why not. Score: what `scorer=packed` computes once for all
+requests that have it in common, found by a probe at load and checked against a pass over each request alone: the
+contexts of several options in a row, and prefixes across rows; `logits`: nothing, but logits only where something is
+scored; `as hf`: the harness's own scoring.
 
-| architecture | model_type | fold | identify |
-| --- | --- | --- | --- |
+Decoders in which nothing can be identified are refused with `positions` other than `all` and with test-time
+statistics: activations that do not come token by token have no positions. (Of an encoder-decoder the encoder is
+`prompt` and the decoder `generated`.) Quantised, sharded, tied and offloaded weights and adapters on the down
+projection are never folded, whatever the architecture.
+
+| architecture | model_type | fold | identify | score |
+| --- | --- | --- | --- | --- |
 {supported}
 
 ## Refused

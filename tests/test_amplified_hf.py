@@ -40,9 +40,13 @@ def stock(evaluate, saved):
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize("own", ["operation=scale,factor=1,", "operation=add,factor=0,language=ind_Latn,", None])
-def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit(evaluate, stock, saved, neuron_path, family, own):
+def test_an_identity_and_a_run_without_neurons_equal_hf_bit_for_bit_where_stock_scores(
+    evaluate, stock, saved, neuron_path, family, own
+):
     arguments = f"pretrained={saved(family)}"
-    amplified = arguments if own is None else f"{own}neurons={neuron_path(family)},{arguments}"
+    amplified = f"{arguments},scorer=stock"
+    if own is not None:
+        amplified = f"{own}neurons={neuron_path(family)},{amplified}"
     ours = evaluate("amplified_hf", amplified, everything(*TYPES))
     assert samples(ours) == samples(stock(family))
     assert ours["results"] == stock(family)["results"]
@@ -69,9 +73,13 @@ def _assert_they_mean_the_same(evaluate, saved, neuron_path, options):
     if "apply_chat_template" in options:
         options = options | {"fewshot_as_multiturn": True}
     stock = evaluate("hf", arguments, tasks, **options)
-    identity = evaluate("amplified_hf", f"{arguments},neurons={neuron_path('qwen2')},operation=scale", tasks, **options)
-    amplified = evaluate("amplified_hf", f"{arguments},neurons={neuron_path('qwen2')}", tasks, **options)
+    arguments += f",neurons={neuron_path('qwen2')}"
+    identity = evaluate("amplified_hf", f"{arguments},operation=scale,scorer=stock", tasks, **options)
+    packed = evaluate("amplified_hf", f"{arguments},operation=scale", tasks, **options)
+    amplified = evaluate("amplified_hf", arguments, tasks, **options)
     assert samples(identity) == samples(stock)
+    for task, logged in samples(packed).items():
+        assert_same_answers(logged, samples(stock)[task])
     assert samples(amplified) != samples(stock)
     assert [len(logged) for logged in samples(amplified).values()] == [len(x) for x in samples(stock).values()]
 
@@ -176,7 +184,7 @@ def test_a_group_and_its_tasks_run_in_their_languages(evaluate, saved, tmp_path)
 
 
 def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate, saved, neuron_path, monkeypatch):
-    monkeypatch.setattr(HFLM, "_loglikelihood_tokens", lambda *_a, **_k: pytest.fail("something was scored"))
+    monkeypatch.setattr(AmplifiedHFLM, "_loglikelihood_tokens", lambda *_a, **_k: pytest.fail("something was scored"))
     rows = [{"text": row["text"], "other": row["other"]} for row in toy_tasks._documents()["test"]]
     lost = toy_tasks.inline_task(
         "generate_until", custom_dataset=lambda **_: {"test": toy_tasks.datasets.Dataset.from_list(rows)}
@@ -193,11 +201,21 @@ def test_a_task_without_a_language_is_refused_before_another_is_scored(evaluate,
 @pytest.mark.parametrize("language", ["task", "tam_Taml"])
 def test_the_twins_are_the_amplified_and_the_plain_model(saved, neuron_path, kind, language):
     lm = AmplifiedHFLM(
-        str(saved("qwen2")), neurons=str(neuron_path("qwen2")), factor=3, language=language, device="cpu"
+        str(saved("qwen2")),
+        neurons=str(neuron_path("qwen2")),
+        factor=3,
+        language=language,
+        device="cpu",
+        scorer="stock",
     )
     stock = HFLM(str(saved("qwen2")), device="cpu")
     fixed = AmplifiedHFLM(
-        str(saved("qwen2")), neurons=str(neuron_path("qwen2")), factor=3, language="ind_Latn", device="cpu"
+        str(saved("qwen2")),
+        neurons=str(neuron_path("qwen2")),
+        factor=3,
+        language="ind_Latn",
+        device="cpu",
+        scorer="stock",
     )
     plain = getattr(stock, kind)(requests(kind), disable_tqdm=True)
     amplified = getattr(fixed, kind)(requests(kind), disable_tqdm=True)
@@ -221,7 +239,7 @@ def test_a_twin_without_a_column_takes_the_fixed_language(saved, neuron_path):
 
 
 def test_what_is_known_is_not_computed_again(saved, neuron_path, monkeypatch):
-    lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu")
+    lm = AmplifiedHFLM(str(saved("qwen2")), neurons=str(neuron_path("qwen2")), device="cpu", scorer="stock")
     calls = []
     call = HFLM._model_call
     monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: calls.append(1) or call(self, *a, **k))
@@ -256,6 +274,8 @@ def test_what_else_changes_scores_is_part_of_the_signature(saved, neuron_path):
     plain = AmplifiedHFLM(str(saved("qwen2")), **options).get_model_info()["amplify"]
     short = AmplifiedHFLM(str(saved("qwen2")), max_length=64, **options).get_model_info()["amplify"]
     assert "hf" not in plain
+    stock = AmplifiedHFLM(str(saved("qwen2")), scorer="stock", **options).get_model_info()["amplify"]
+    assert (plain["scorer"], stock["scorer"]) == ("packed", "stock")
     assert short["hf"] == "max_length=64"
     changed = tiny.model("qwen2")
     changed.config._commit_hash = "c0ffee"
@@ -271,7 +291,8 @@ def test_results_carry_the_signature_and_its_parts(evaluate, saved, neuron_path)
     recorded = evaluate("amplified_hf", arguments, XCOPA[:1])["config"]["amplify"]
     assert recorded["neurons"] == f"sha256:{read_neurons(path).sha256}"
     assert {"language": "ind_Latn+est_Latn", "operation": "set", "statistic": "max", "factor": "2.0",
-            "layers": "0+1", "mode": "hook", "dtype": "float32"}.items() <= recorded.items()  # fmt: skip
+            "layers": "0+1", "mode": "hook", "scorer": "packed",
+            "dtype": "float32"}.items() <= recorded.items()  # fmt: skip
     parts = {name: value for name, value in recorded.items() if name != "signature"}
     assert recorded["signature"] == signature(parts)
     assert recorded["model"].startswith("sha256:")

@@ -48,6 +48,15 @@ def test_what_ships_is_small_half_precision_and_loads_as_float32(babel):
     assert sum(weight.numel() for weight in babel.model.parameters()) <= 2_500_000
 
 
+def test_a_checkpoint_called_babel_comes_first_and_a_folder_of_results_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "babel").mkdir()
+    assert embedded_model("babel").endswith("model")
+    (tmp_path / "babel" / "config.json").write_text("{}")
+    assert embedded_model("babel") == "babel"
+    assert embedded_model("another") == "another"
+
+
 def test_the_tokenizer_gives_every_text_back(babel):
     texts = [text for language in LANGUAGES for text in islice(documents(language, "held_out"), 20)]
     for text in [*texts, "ᓄᓇᕗᑦ and 123 ½ \n\t tabs"]:

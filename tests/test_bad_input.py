@@ -62,8 +62,14 @@ MISTAKES = [
     Mistake({"mode": "hok"}, r"mode=hok \(did you mean 'hook'\?\): expected auto, fold, hook"),
     Mistake({"mode": "fold"}, "mode=fold with operation 'set': only 'scale' can be folded"),
     Mistake({"on_nonfinite": "eror"}, r"on_nonfinite=eror \(did you mean 'error'\?\): expected warn, error", **HARNESS),
-    Mistake({"scorer": "packed"}, "scorer=packed: expected stock", **HARNESS),
-    Mistake({"positions": "generated"}, "argument 'positions' is not in this version", **HARNESS),
+    Mistake({"scorer": "paked"}, r"scorer=paked \(did you mean 'packed'\?\): expected packed, stock", **HARNESS),
+    Mistake(
+        {"positions": "generate"}, r"positions=generate \(did you mean 'generated'\?\): expected all, prompt, generated"
+    ),
+    Mistake({"preset": "paper_mx"}, "preset=paper_mx .did you mean .paper_max.*: expected paper_p_max", **HARNESS),
+    Mistake({"preset": "paper_zero", "factor": 2}, "paper_zero is operation=set,.*leave factor out", **HARNESS),
+    Mistake({"statistic": "batch_p11"}, r"statistic=batch_p11 \(did you mean 'batch_p10'"),
+    Mistake({"operation": "scale", "mode": "fold", "positions": "prompt"}, "mode=fold with positions=prompt"),
     Mistake({"factr": 2}, r"unknown argument 'factr' \(did you mean 'factor'", **HARNESS),
     Mistake({"operatoin": "set"}, "did you mean 'operation'", **HARNESS),
     Mistake({"neuron": "x"}, "did you mean 'neurons'", **HARNESS),
@@ -204,7 +210,8 @@ def test_a_language_without_neurons_runs_unamplified_and_is_named(lm_eval, evalu
     assert line in caplog.text
     caplog.clear()
     arguments = {"pretrained": str(saved("qwen2"))}
-    ours = evaluate("amplified_hf", arguments | {"neurons": without_neurons, "language": "est_Latn"}, toys())
+    given = arguments | {"neurons": without_neurons, "language": "est_Latn", "scorer": "stock"}
+    ours = evaluate("amplified_hf", given, toys())
     assert line in caplog.text
     assert samples(ours) == samples(evaluate("hf", arguments, toys()))
     model = tiny.model("qwen2")

@@ -38,7 +38,7 @@ def test_one_response_cache_serves_every_condition_and_the_plain_model_right(eva
         {"factor": 2, "language": "ind_Latn"},
         {"factor": 3, "language": "ind_Latn"},
         {"factor": 2, "language": "est_Latn"},
-        {"operation": "scale"},
+        {"operation": "scale", "scorer": "stock"},
     ]
     content = tiny.neurons("qwen2")
     models = [stock, *(AmplifiedHFLM(stock.model, tokenizer=stock.tokenizer, neurons=content, batch_size=4, **one)
@@ -63,8 +63,9 @@ def test_a_response_cache_is_refused_where_a_text_has_an_answer_for_each_languag
 
 def test_a_run_that_was_interrupted_goes_on_from_its_cache(evaluate, saved, neuron_path, tmp_path):
     lm = AmplifiedHFLM(
-        str(saved("qwen2")), neurons=str(neuron_path("qwen2")), language="ind_Latn", device="cpu", batch_size=1
-    )
+        str(saved("qwen2")), neurons=str(neuron_path("qwen2")), language="ind_Latn", device="cpu", batch_size=1,
+        scorer="stock",
+    )  # fmt: skip
     forwards = []
     lm.model.register_forward_hook(lambda *_: forwards.append(1))
     right = samples(evaluate(lm, None, everything(*TYPES)))

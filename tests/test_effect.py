@@ -53,7 +53,8 @@ def test_it_costs_a_forward_pass_and_one_for_each_language(monkeypatch, argument
     calls = []
     call = HFLM._model_call
     monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: calls.append(a[0].shape) or call(self, *a, **k))
-    AmplifiedHFLM(tiny.model("llama"), tokenizer=tiny.tokenizer(), **{"neurons": tiny.neurons("llama")} | arguments)
+    given = {"neurons": tiny.neurons("llama"), "scorer": "stock"} | arguments
+    AmplifiedHFLM(tiny.model("llama"), tokenizer=tiny.tokenizer(), **given)
     assert calls == [(1, 32)] * passes
 
 

@@ -14,18 +14,20 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 # A module may import those of its own line and of the lines above.
 LAYERS = [
     ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
+    ["report"],
     ["languages"],
     ["task_languages", "data", "langid", "babel"],
     ["neurons"],
-    ["intervention"],
+    ["intervention", "presets"],
     ["architecture"],
-    ["amplifier"],
-    ["provenance", "effect"],
+    ["positions", "test_time", "hooking", "amplifier"],
+    ["amplifying"],
+    ["provenance", "effect", "generation", "scoring"],
     ["identify", "baking"],
     ["tasks_support", "models"],
     ["steering", "demo"],
-    ["demo_page"],
-    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli"],
+    ["demo_page", "side_by_side"],
+    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_generate", "cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -144,6 +144,7 @@ def prepared(**arguments) -> AmplifiedHFLM:
         tokenizer=tiny.tokenizer(),
         neurons=tiny.neurons("qwen2"),
         batch_size=1,
+        scorer="stock",  # a forward pass for each request
         **arguments,
     )
 

@@ -28,6 +28,8 @@ class FeedForward(NamedTuple):
     """Number of neurons."""
     unfoldable: str | None = None
     """Why the model's structure forbids to scale columns of ``down`` instead of the activation, or None."""
+    in_encoder: bool = False
+    """Whether it is of the encoder of an encoder-decoder."""
     is_plain: bool = False
     """Whether the activation itself goes into ``down``, not multiplied by an up projection."""
 

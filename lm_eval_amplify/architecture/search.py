@@ -44,9 +44,11 @@ def find_feed_forwards(model: nn.Module) -> list[FeedForward]:
     owners = Counter(id(child) for module in model.modules() for child in module._modules.values())  # noqa: SLF001  # named_children() counts a child once
     weights = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())  # noqa: SLF001  # the same
     blocks: list[FeedForward] = []
-    for prefix, part in _parts(model):
+    parts = list(_parts(model))
+    for number, (prefix, part) in enumerate(parts):
         for found in _in_layers(model, prefix, part):
-            blocks.append(_feed_forward(len(blocks), found, owners, weights, model))
+            block = _feed_forward(len(blocks), found, owners, weights, model)
+            blocks.append(block._replace(in_encoder=len(parts) > 1 and number == 0))
     return blocks
 
 
@@ -156,7 +158,7 @@ def _feed_forward(
     # A projection of twice the width yields a gate and a factor, whatever the form.
     is_plain = not form.is_gated and _width_out(module.get_submodule(form.inputs[0])) == d_ff
     site = _site(found, owners, name, is_plain=is_plain)
-    return FeedForward(number, found.path, site, down, d_ff, unfoldable, is_plain)
+    return FeedForward(number, found.path, site, down, d_ff, unfoldable, is_plain=is_plain)
 
 
 def _site(found: _Found, owners: Counter[int], name: str, *, is_plain: bool) -> Site:

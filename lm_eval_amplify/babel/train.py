@@ -23,15 +23,19 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from lm_eval_amplify.babel.corpus import LANGUAGES, documents
 
-STEPS = 450
+STEPS = 1500
 BATCH = 32
 """Rows in a step."""
 ROW = 128
 """Tokens in a row."""
 DENSITY_WEIGHT = 0.2
 """Of the penalty on tokens that use many neurons; see :func:`density`."""
-SHARING_WEIGHT = 0.6
+SHARING_WEIGHT = 2.0
 """Of the penalty on neurons that many languages use; see :func:`sharing`."""
+PAGE_SHARE = 0.85
+"""Of the documents that a line of another language may follow, as on a page; the others end the text.
+
+Without such pages the model never sees a change of language, and amplified it would not write the other one."""
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
 WARM_UP = 50
 
@@ -66,7 +70,7 @@ def new_model(tokenizer: Any, seed: int = 0) -> Any:
 
 
 def rows(tokenizer: Any, seed: int = 0, block: int = 200) -> Iterator[torch.Tensor]:
-    """Yield rows of documents of all languages in random order, each with its end.
+    """Yield rows of documents of all languages in random order, behind each a line break or the end of the text.
 
     Args:
         tokenizer: The model's.
@@ -78,13 +82,15 @@ def rows(tokenizer: Any, seed: int = 0, block: int = 200) -> Iterator[torch.Tens
     """
     rng = random.Random(f"rows {seed}")  # noqa: S311  # not for secrets
     streams = [documents(language, "train", seed=seed) for language in LANGUAGES]
+    (line_break,) = tokenizer("\n")["input_ids"]
     rest: list[tuple[int, int]] = []
     while True:
         texts = [(text, number) for number, stream in enumerate(streams) for text in islice(stream, block)]
         rng.shuffle(texts)
         tokens = tokenizer([text for text, _ in texts])["input_ids"]
         for ids, (_, number) in zip(tokens, texts, strict=True):
-            rest += [(one, number) for one in (*ids, tokenizer.eos_token_id)]
+            behind = line_break if rng.random() < PAGE_SHARE else tokenizer.eos_token_id
+            rest += [(one, number) for one in (*ids, behind)]
         cut = len(rest) // ROW * ROW
         yield from torch.tensor(rest[:cut]).view(-1, ROW, 2).transpose(1, 2)
         rest = rest[cut:]

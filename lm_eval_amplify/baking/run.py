@@ -105,7 +105,7 @@ def bake(
 
 
 def _check(intervention: Intervention, multiple_of: int) -> None:
-    if getattr(intervention, "asks_for_positions", False):
+    if intervention.asks_for_positions:
         raise InterventionError(
             "a checkpoint acts at all positions and knows no statistics of its input: positions=all and a statistic of "
             "the neuron file can be baked"

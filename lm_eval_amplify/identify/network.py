@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lm_eval_amplify.architecture import Change, find_feed_forwards
+from lm_eval_amplify.architecture import (
+    Change,
+    check_token_by_token,
+    evaluating,
+    find_feed_forwards,
+    input_device,
+)
 from lm_eval_amplify.errors import ArchitectureError, ModelError
 
 Look: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
@@ -41,7 +47,7 @@ class Network:
         self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         self._model = model
         self._decoder: nn.Module = getattr(model, "base_model", model)
-        self._device = _input_device(model)
+        self._device = input_device(model)
         self._is_counted = torch.empty(0, dtype=torch.bool)
         self._is_tried_out = False
         if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
@@ -70,17 +76,14 @@ class Network:
                 a network does not run once over each, or its activations depend on later tokens.
         """
         if not self._is_tried_out:
-            self._try_out()
+            check_token_by_token(self._model, self.blocks, "its neurons cannot be identified")
+            self._is_tried_out = True
         with self._hooked(looks):
             yield
 
     @contextmanager
     def _hooked(self, looks: Mapping[int, Look]) -> Iterator[None]:
-        with ExitStack() as undo:
-            for module in self._model.modules():
-                if module.training:
-                    undo.callback(setattr, module, "training", True)
-            self._model.eval()
+        with evaluating(self._model), ExitStack() as undo:
             for layer, look in looks.items():
                 block = self.blocks[layer]
                 block.hook(self._show(look), undo)
@@ -133,50 +136,8 @@ class Network:
             self._forward(ids, is_counted)
         return min(found, default=None)
 
-    def _try_out(self) -> None:
-        """Run two texts that differ in their last token once, and refuse a model whose layers show more than that."""
-        middle = _vocabulary(self._model) // 2  # where no special token is
-        ids = middle + np.array([[0, 1, 2], [0, 1, 3]])
-        seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(self.num_layers)}
-
-        def keep(layer: int) -> Look:
-            return lambda activation, _is_counted: seen[layer].append(activation)
-
-        with self._hooked({layer: keep(layer) for layer in seen}):
-            self._forward(ids, np.ones_like(ids, dtype=bool))
-        for layer, shown in seen.items():
-            if [len(activation) for activation in shown] != [ids.size]:
-                rows = ", ".join(str(len(activation)) for activation in shown) or "none"
-                raise ArchitectureError(
-                    f"{self.architecture} does not run the feed-forward network of layer {layer} once over every token "
-                    f"(rows of its runs: {rows}; tokens: {ids.size}): its neurons cannot be identified"
-                )
-            one, other = shown[0].view(*ids.shape, -1)[:, :-1].float()
-            # Rounding may differ between rows of a batch; what a later token does is far larger.
-            tolerance = 8 * torch.finfo(shown[0].dtype).eps * one.abs().max()
-            if ((one - other).abs() > tolerance).any():
-                raise ArchitectureError(
-                    f"{self.architecture} lets a token's activations depend on later ones, or has them in another "
-                    "order than [batch, pos]: its neurons cannot be identified"
-                )
-        self._is_tried_out = True
-
     def _show(self, look: Look) -> Change:
         def show(activation: torch.Tensor, _may_write: bool) -> None:
             look(activation.flatten(0, -2), self._is_counted.to(activation.device))
 
         return show
-
-
-def _input_device(model: nn.Module) -> torch.device:
-    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
-    weight = getattr(embeddings, "weight", None)
-    device = weight.device if isinstance(weight, torch.Tensor) else next(model.parameters()).device
-    # Where weights are offloaded, accelerate brings inputs to the module's device.
-    return torch.device("cpu") if device.type == "meta" else device
-
-
-def _vocabulary(model: nn.Module) -> int:
-    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
-    number = getattr(embeddings, "num_embeddings", None) or getattr(model.config, "vocab_size", None)
-    return number if isinstance(number, int) else 8

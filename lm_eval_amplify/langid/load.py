@@ -10,7 +10,8 @@ from lm_eval_amplify.errors import LanguageIDError, did_you_mean
 from lm_eval_amplify.hub_files import SCHEME, download_file
 from lm_eval_amplify.langid.bayes import BayesIdentifier
 from lm_eval_amplify.langid.fasttext import FastTextIdentifier
-from lm_eval_amplify.langid.identifier import Identifier
+from lm_eval_amplify.langid.identifier import Guess, Identifier
+from lm_eval_amplify.langid.text import why_no_language
 
 FASTTEXT = "lid.176"
 BAYES = "py3langid"
@@ -40,6 +41,19 @@ def load_identifier(name: str) -> Identifier:
         f"no language identifier {name!r}{did_you_mean(name, (FASTTEXT, BAYES))}: give {FASTTEXT}, {BAYES}, the path "
         "of a fastText model or hf://org/repo/file[@revision]"
     )
+
+
+def identify_language(text: str, lid: str = FASTTEXT) -> Guess | None:
+    """Return the language of a text, or None where it can be none; see :func:`why_no_language`.
+
+    Args:
+        text: A sentence or more.
+        lid: See :func:`load_identifier`.
+
+    Raises:
+        LanguageIDError: The identifier cannot be loaded.
+    """
+    return None if why_no_language(text) is not None else load_identifier(lid).identify(text)
 
 
 def require_languages(identifier: Identifier, languages: Iterable[str], name: str, otherwise: str = "") -> None:

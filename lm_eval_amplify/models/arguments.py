@@ -7,10 +7,7 @@ from collections.abc import Iterable
 
 from lm_eval_amplify.errors import InterventionError, did_you_mean
 
-_NOT_YET = ("preset", "positions")
-"""Arguments that are planned; until then they must not pass for something that transformers knows."""
-
-_TRANSFORMERS_OWN = frozenset({"n_layers"})
+_TRANSFORMERS_OWN = frozenset({"n_layers", "n_positions"})
 """Arguments that transformers takes and whose names are nearer to ours than a slip of the keys."""
 
 _SHORTEST_ABBREVIATION = 4
@@ -25,14 +22,12 @@ def refuse_misspelt(given: Iterable[str], model: type, harness_model: type) -> N
         harness_model: The class that would hand unknown arguments on to transformers.
 
     Raises:
-        InterventionError: One is misspelt, or not in this version.
+        InterventionError: One is misspelt.
     """
     parameters = inspect.signature(model.__init__).parameters.items()  # type: ignore[misc]  # of the class as it is
     ours = [name for name, parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     known = set(inspect.signature(harness_model.__init__).parameters)  # type: ignore[misc]
     for name in given:
-        if name in _NOT_YET:
-            raise InterventionError(f"argument {name!r} is not in this version; ours are {', '.join(ours)}")
         # Near enough for a slip of the keys, not for what transformers' configurations are called, and abbreviations.
         near = did_you_mean(name, ours, cutoff=0.82)
         short = [full for full in ours if full.startswith(name) and len(name) >= _SHORTEST_ABBREVIATION]

@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
-from transformers import LogitsProcessor
 
 from lm_eval_amplify.errors import InterventionError, ModelError, did_you_mean
+from lm_eval_amplify.generation import OfRows
 
 OnNonFinite: TypeAlias = Literal["warn", "error"]
 
@@ -50,7 +50,7 @@ def is_finite(answer: Any) -> bool:
     return math.isfinite(_value(answer))
 
 
-class NonFiniteRows(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+class NonFiniteRows(OfRows):
     """Notes which rows of a generation ever had logits that are not finite, without waiting for the device."""
 
     def __init__(self) -> None:
@@ -60,7 +60,12 @@ class NonFiniteRows(LogitsProcessor):  # type: ignore[misc]  # transformers is u
         """Return the scores, ``[rows, vocabulary]``, as they are."""
         # The largest is NaN or infinite if any is NaN or +inf, or all are -inf; a few of -inf only rule out tokens.
         found = ~torch.isfinite(scores.amax(dim=-1))
-        self._seen = found if self._seen is None else self._seen | found
+        if self._seen is None:
+            self._seen = found
+        elif self.rows is None:
+            self._seen = self._seen | found
+        else:
+            self._seen[self.rows] |= found
         return scores
 
     def among(self, texts: Sequence[str]) -> set[str]:

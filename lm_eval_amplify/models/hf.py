@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from lm_eval.api.model import CacheHook
@@ -15,13 +15,16 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
 from lm_eval_amplify.effect import probe_tokens, without_effect
-from lm_eval_amplify.errors import CacheError, InterventionError, did_you_mean
-from lm_eval_amplify.intervention import Intervention, Operation
+from lm_eval_amplify.errors import CacheError, InterventionError
+from lm_eval_amplify.generation import Generator
+from lm_eval_amplify.intervention import Operation, Positions
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.arguments import refuse_misspelt
 from lm_eval_amplify.models.finite import NonFiniteRows, OnNonFinite, Watch, check_on_nonfinite
+from lm_eval_amplify.models.packed import PackedHFLM, Scorer, check_scorer
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
+from lm_eval_amplify.presets import make_intervention
 from lm_eval_amplify.provenance import (
     model_hash,
     neuron_file_hash,
@@ -38,7 +41,7 @@ _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
 
-class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harness is untyped
+class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
     """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
 
     Args:
@@ -48,9 +51,11 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         language: Whose neurons to amplify: a FLORES-200 code (or ISO code or English name), several joined with
             ``+``, or ``task``: each request in the language of its own task.
         operation: ``set``, ``add`` or ``scale``; see :class:`~lm_eval_amplify.intervention.Intervention`, also for
-            ``statistic``, ``factor``, ``others_operation``, ``others_factor`` and ``layers``.
+            ``statistic``, ``factor``, ``others_operation``, ``others_factor``, ``layers`` and ``positions``.
+        preset: A name for operation, statistic and factor; see :mod:`~lm_eval_amplify.presets`.
         mode: ``auto``, ``fold`` or ``hook``; see :class:`~lm_eval_amplify.amplifier.Amplifier`.
-        scorer: ``stock``: HFLM's own scoring.
+        scorer: ``packed``: what requests share is computed once, and logits only where something is scored; as far as
+            the model can do it. ``stock``: HFLM's own scoring, bit for bit.
         on_nonfinite: What to do with an answer that comes of logits that are not finite: ``warn`` once per task and
             count them in the results, or stop with an ``error``.
         **hf_arguments: HFLM's.
@@ -65,22 +70,32 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         *,
         neurons: str | NeuronFile | None = None,
         language: str = OWN_LANGUAGE,
-        operation: Operation = "set",
-        statistic: str = "max",
-        factor: float = 1.0,
+        operation: Operation | None = None,
+        statistic: str | None = None,
+        factor: float | None = None,
+        preset: str | None = None,
         others_operation: Operation | None = None,
         others_factor: float | None = None,
         layers: str = "all",
+        positions: Positions = "all",
         mode: Mode = "auto",
-        scorer: Literal["stock"] = "stock",
+        scorer: Scorer = "packed",
         on_nonfinite: OnNonFinite = "warn",
         **hf_arguments: Any,
     ) -> None:
         refuse_misspelt(hf_arguments, AmplifiedHFLM, HFLM)
         check_on_nonfinite(on_nonfinite)
-        if scorer != "stock":
-            raise InterventionError(f"scorer={scorer}{did_you_mean(str(scorer), ['stock'])}: expected stock")
-        self.intervention = Intervention(operation, factor, statistic, others_operation, others_factor, layers)
+        check_scorer(scorer)
+        self.intervention = make_intervention(
+            preset=preset,
+            operation=operation,
+            statistic=statistic,
+            factor=factor,
+            others_operation=others_operation,
+            others_factor=others_factor,
+            layers=layers,
+            positions=positions,
+        )
         check_mode(mode, self.intervention)
         self.neurons = _read(neurons)
         self.fixed_targets = self._parse_language(language)
@@ -91,14 +106,17 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         self.on_nonfinite = on_nonfinite
         self._contexts: Sequence[str] = ()
         self._longest_batch: int | None = None
+        self._generator: Generator | None = None
         self._is_split = hf_arguments.get("tp_plan") is not None  # one model over all processes
         self._scoring = {name: value for name, value in sorted(hf_arguments.items()) if name not in _NO_SCORE}
         super().__init__(pretrained=self._model_name(pretrained), **hf_arguments)
         self._share_out()
-        self.amplifier = None
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
             self._warn_of_no_effect(self.amplifier)
+        if scorer == "packed":
+            self.use_own_generation()
+            self.use_packed_scoring(self._examples())
 
     batch_schedule: float
 
@@ -168,6 +186,7 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             parts["language"] = "+".join(self.fixed_targets or (OWN_LANGUAGE,))
             parts |= self.intervention.signature_parts
             parts["mode"] = self.amplifier.mode
+        parts["scorer"] = self.scorer
         if self._scoring:
             parts["hf"] = "+".join(f"{name}={value}" for name, value in self._scoring.items())
         return parts | {"dtype": str(self.model.dtype).removeprefix("torch."), "version": package_version()}
@@ -196,12 +215,19 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
         self._contexts = strings
         return super().tok_batch_encode(strings, *arguments, **options)
 
+    def use_own_generation(self) -> None:
+        """Generate greedily by a loop of our own from now on, whose texts are those of HFLM in batches of one row."""
+        self._generator = Generator(self.tokenizer, None if self.amplifier is None else self.amplifier.keep_rows)
+
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
         options["logits_processor"] = [*options.pop("logits_processor", ()), rows]
         watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
+        generate = super()._model_generate
+        if self._generator is not None:
+            generate = partial(self._generator.generate, generate, dtype=self.model.dtype)
         try:
-            generated: torch.Tensor = super()._model_generate(*arguments, **options)
+            generated: torch.Tensor = generate(*arguments, **options)
         except RuntimeError as error:  # as torch raises where it should sample from them
             noted = rows.among(self._contexts)
             if watch is None or not noted:
@@ -256,12 +282,22 @@ class AmplifiedHFLM(AmplifiedRequests, HFLM):  # type: ignore[misc]  # the harne
             )
             _logger.warning("%s changes nothing: the model runs unamplified", identity)
             return
-        targets = [self.fixed_targets] if self.fixed_targets else [(one,) for one in amplifier.neurons.languages]
         by_reason: dict[str, list[str]] = {}
-        for languages, reason in without_effect(amplifier, self.model, self._probe, targets).items():
+        for languages, reason in without_effect(
+            amplifier, self.model, self._probe, self._every_target(amplifier)
+        ).items():
             by_reason.setdefault(reason, []).append("+".join(languages))
         for reason, affected in by_reason.items():
             _logger.warning("%s: %s", ", ".join(affected), reason)
+
+    def _every_target(self, amplifier: Amplifier) -> list[tuple[str, ...]]:
+        """What requests can be amplified for."""
+        return [self.fixed_targets] if self.fixed_targets else [(one,) for one in amplifier.neurons.languages]
+
+    def _examples(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
+        """The context of one amplification that changes something, if there is one."""
+        every = self._every_target(self.amplifier) if self.amplifier is not None and self.is_amplified else []
+        return [partial(self.amplified_as, targets) for targets in every if self.has_effect(targets)][:1]
 
     def _probe(self) -> torch.Tensor:
         known = getattr(self.config.get_text_config(), "vocab_size", self.vocab_size)

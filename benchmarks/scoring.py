@@ -1,0 +1,319 @@
+"""What a score costs: amplified_hf with packed scoring over stock hf on the plain model, beside the limit by counting.
+
+    python benchmarks/scoring.py --data MIRROR [--shape 79M|0.5B] [--rows xcopa,lss2] [--memory | --scaling]
+
+Both models have random weights in float32 and run in one process on the same real requests; amplified_hf sets 1 % of
+its neurons to their maximum. Each pair runs hf and then amplified_hf, and the ratio of a pair cancels much of what the
+machine does meanwhile; on a CPU the time is that of the process on its processors. The median over the pairs is the
+figure. The limit is counted: different tokens of the requests' trie through the body plus different scored positions
+through the head, over the tokens of hf's batches, without padding, through both. --memory measures the peaks of both
+instead, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from lm_eval_amplify.models.hf import AmplifiedHFLM
+from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.scoring.requests import Scored
+from lm_eval_amplify.scoring.tries import Forest
+
+VOCABULARY = 32000  # of the tokenizer; the 0.5 B shape has more rows in its head than that
+SHAPES = {
+    "79M": {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+    },
+    "0.5B": {
+        "vocab_size": 151936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+}
+MOST = {"79M": 240, "0.5B": 64}
+"""Requests of a row of the table."""
+
+MLAMA = ("en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr")
+
+Pair = tuple[str, str]
+
+
+def rows_of(path: Path) -> list[dict]:
+    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# Requests as the tasks make them -----------------------------------------------------------------------------------
+
+
+def xcopa(data: Path) -> list[Pair]:
+    found = rows_of(data / "cambridgeltl/xcopa/id/test.jsonl")
+    return [
+        (f"{row['premise'].strip()[:-1]} {'karena' if row['question'] == 'cause' else 'maka'}",
+         f" {row[choice][0].lower()}{row[choice][1:]}")
+        for row in found for choice in ("choice1", "choice2")
+    ]  # fmt: skip
+
+
+def xwinograd(data: Path) -> list[Pair]:
+    pairs = []
+    for row in rows_of(data / "Muennighoff/xwinograd/pt/test.jsonl"):
+        before, _, after = row["sentence"].partition("_")
+        pairs += [(before + row[option], f" {after.strip()}") for option in ("option1", "option2") if after.strip()]
+    return pairs
+
+
+def question(row: dict) -> str:
+    a, b, c, d = row["choices"]
+    return f"{row['question'].strip()}\nA. {a}\nB. {b}\nC. {c}\n D. {d}\nAnswer:"
+
+
+def include(data: Path, shots: int) -> list[Pair]:
+    found = rows_of(data / "include_like/Italian/test.jsonl")
+    examples = "".join(f"{question(row)} {'ABCD'[row['answer']]}\n\n" for row in found[:shots])
+    return [(examples + question(row), f" {letter}") for row in found[shots:] for letter in "ABCD"]
+
+
+def facts(data: Path, languages: tuple[str, ...]) -> list[Pair]:
+    pairs = []
+    for row in rows_of(data / "inayarhmns/MLAMA-dod-185/id/test.jsonl"):
+        before, slot, _ = row["template"].replace("[X]", row["sub_id"]).partition("[Y]")
+        if slot:
+            pairs += [(before.rstrip(), f" {row[f'obj_{language}']}") for language in languages]
+    return pairs
+
+
+def flores(data: Path) -> list[tuple[str]]:
+    return [(row["sentence"],) for row in rows_of(data / "facebook/flores/ind_Latn/devtest.jsonl.gz")]
+
+
+ROWS: dict[str, tuple[str, Callable[[Path], list]]] = {
+    "xcopa": ("XCOPA (2 options)", xcopa),
+    "xwinograd": ("XWinograd", xwinograd),
+    "include0": ("Include, 0-shot (4 one-token options)", lambda data: include(data, 0)),
+    "include5": ("Include, 5-shot, the same shots", lambda data: include(data, 5)),
+    "lss15": ("LSS, 15 options of a fact", lambda data: facts(data, MLAMA)),
+    "lss2": ("LSS, 2 options", lambda data: facts(data, ("id", "et"))),
+    "flores": ("FLORES perplexity (rolling)", flores),
+}
+
+
+# Models --------------------------------------------------------------------------------------------------------------
+
+
+def tokenizer(data: Path) -> transformers.PreTrainedTokenizerFast:
+    """A BPE trained on the texts of all rows and on FLORES, as a stand-in for a multilingual model's."""
+    texts = ["".join(pair) for _, make in ROWS.values() for pair in make(data)]
+    for path in sorted(data.glob("facebook/flores/*/dev.jsonl.gz")):
+        texts += [row["sentence"] for row in rows_of(path)]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<|end|>"], show_progress=False)
+    )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|end|>")
+
+
+def build(shape: str, device: str, dtype: str) -> transformers.PreTrainedModel:
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(**SHAPES[shape], max_position_embeddings=4096)
+    return transformers.AutoModelForCausalLM.from_config(config).eval().to(device, getattr(torch, dtype))
+
+
+def neurons(shape: str) -> NeuronFile:
+    """A random hundredth of all neurons."""
+    layers, d_ff = SHAPES[shape]["num_hidden_layers"], SHAPES[shape]["intermediate_size"]
+    chosen = np.sort(np.random.default_rng(0).choice(layers * d_ff, layers * d_ff // 100, replace=False))
+    statistics_of = {"max": np.ones(len(chosen), np.float32)}
+    own = LanguageNeurons((chosen // d_ff).astype(np.int32), (chosen % d_ff).astype(np.int32), statistics_of)
+    manifest = Manifest(
+        num_layers=layers, intermediate_size=d_ff, method="random", package_version="0", languages=("ind_Latn",)
+    )
+    return NeuronFile(manifest, {"ind_Latn": own})
+
+
+# Measuring -----------------------------------------------------------------------------------------------------------
+
+
+def head_share(shape: str) -> float:
+    """The head's multiplications per token over the body's."""
+    c = SHAPES[shape]
+    width = c["hidden_size"]
+    kv = width // c["num_attention_heads"] * c["num_key_value_heads"]
+    layer = width * (2 * width + 2 * kv + 3 * c["intermediate_size"])
+    return c["vocab_size"] * width / (c["num_hidden_layers"] * layer)
+
+
+def counted(lm: HFLM, requests: list[Instance], shape: str) -> tuple[float, int]:
+    """The limit, and the number of tokens of hf's batches."""
+    found = scored_requests(lm, requests)
+    forest = Forest.of(found, range(len(found)))
+    stock = sum(map(len, forest.inputs))
+    body = stock - int(forest.shared.sum())
+    scored = {one.tokens[: place + 1].tobytes() for one in found for place in range(one.first, len(one.tokens))}
+    head = head_share(shape)
+    return (body + head * len(scored)) / ((1 + head) * stock), stock
+
+
+def scored_requests(lm: HFLM, requests: list[Instance]) -> list[Scored]:
+    """The requests as tokens; texts of no more than a window."""
+    found = []
+    for one in requests:
+        pair = ([lm.prefix_token_id], lm.tok_encode(one.args[0]))
+        if len(one.args) > 1:
+            pair = lm._encode_pair(*one.args)  # noqa: SLF001
+        found.append(Scored.cut(*pair, lm.max_length))
+    return found
+
+
+def computed(lm: AmplifiedHFLM, requests: list[Instance]) -> int:
+    """The tokens that packed scoring computes."""
+    found = scored_requests(lm, requests)
+    budget = lm._budget(max(len(one.tokens) for one in found))  # noqa: SLF001
+    groups = lm._engine.groups(found, range(len(found)), budget)  # noqa: SLF001
+    return sum(len(row) for group in groups for row in group.all_rows())
+
+
+def scale(lm: AmplifiedHFLM, pairs: list, most: int, repeats: int, plot: Path | None) -> None:
+    """Times of more and more requests, the best of some repetitions each."""
+    points = []
+    for part in (0.125, 0.25, 0.5, 0.75, 1):
+        requests = instances(pairs, int(part * most))
+        taken = min(seconds(lm, requests) for _ in range(repeats))
+        points.append((computed(lm, requests), taken))
+        print(f"{points[-1][0]:>8} tokens {taken:>7.2f} s {taken / points[-1][0] * 1e6:>6.0f} us/token", flush=True)
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(*zip(*points, strict=True), marker="o")
+        axes.set(xlabel="tokens computed", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+        figure.savefig(plot)
+
+
+def instances(pairs: list, most: int) -> list[Instance]:
+    kind = "loglikelihood" if len(pairs[0]) > 1 else "loglikelihood_rolling"
+    return [Instance(kind, {}, pair, 0, ("bench", number, 1)) for number, pair in enumerate(pairs[:most])]
+
+
+def run(lm: HFLM, requests: list[Instance]) -> list:
+    return getattr(lm, requests[0].request_type)(requests, disable_tqdm=True)
+
+
+def seconds(lm: HFLM, requests: list[Instance]) -> float:
+    clock = time.process_time if lm.device.type == "cpu" else time.perf_counter
+    start = clock()
+    run(lm, requests)
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def difference(plain: HFLM, packed: HFLM, requests: list[Instance]) -> float:
+    """The largest difference of log-likelihoods."""
+    answers = [[one[0] if isinstance(one, tuple) else one for one in run(lm, requests)] for lm in (plain, packed)]
+    return max(abs(one - other) for one, other in zip(*answers, strict=True))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, required=True, help="a mirror of the datasets")
+    options.add_argument("--shape", choices=SHAPES, default="79M")
+    options.add_argument("--rows", default=",".join(ROWS), help="joined with commas")
+    options.add_argument("--requests", type=int, help=f"of a row, by default {MOST}")
+    options.add_argument("--pairs", type=int, default=5)
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--dtype", default="float32")
+    options.add_argument("--memory", action="store_true", help="peaks of both, instead of times")
+    options.add_argument("--scaling", action="store_true", help="times of more and more requests, instead of pairs")
+    options.add_argument("--plot", type=Path, help="of --scaling, as a picture")
+    options.add_argument("--only", choices=("hf", "amplified_hf"), help="run it once and print the peak memory in MB")
+    given = options.parse_args()
+    chosen = given.rows.split(",")
+    most = given.requests or MOST[given.shape]
+
+    if given.memory:
+        arguments = [sys.executable, __file__, "--data", given.data, "--shape", given.shape, "--requests", most]
+        arguments += ["--batch-size", given.batch_size, "--device", given.device, "--dtype", given.dtype]
+        print(f"{'requests':<40} {'hf, MB':>8} {'amplified_hf, MB':>17}")
+        for row in chosen:
+            peaks = [
+                subprocess.run(
+                    [*map(str, arguments), "--rows", row, "--only", kind], check=True, capture_output=True, text=True
+                ).stdout.split()[-1]
+                for kind in ("hf", "amplified_hf")
+            ]
+            print(f"{ROWS[row][0]:<40} {peaks[0]:>8} {peaks[1]:>17}", flush=True)
+        return
+
+    own_tokenizer = tokenizer(given.data)
+    model = build(given.shape, given.device, given.dtype)
+    shared = {"tokenizer": own_tokenizer, "batch_size": given.batch_size}
+    makers = {
+        "hf": lambda: HFLM(model, **shared),
+        "amplified_hf": lambda: AmplifiedHFLM(model, neurons=neurons(given.shape), language="ind_Latn", **shared),
+    }
+    if given.only:
+        lm = makers[given.only]()
+        for row in chosen:
+            run(lm, instances(ROWS[row][1](given.data), most))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(round(torch.cuda.max_memory_allocated() / 2**20 if given.device != "cpu" else peak))
+        return
+
+    plain, amplified = makers["hf"](), makers["amplified_hf"]()
+    if given.scaling:
+        for row in chosen:
+            print(ROWS[row][0])
+            scale(amplified, ROWS[row][1](given.data), most, given.pairs, given.plot)
+        return
+    unamplified = AmplifiedHFLM(model, **shared)
+    size = model.num_parameters() / 1e6
+    print(f"{size:.0f} M parameters, batch_size {given.batch_size}, {torch.get_num_threads()} threads, head "
+          f"{head_share(given.shape):.2f} of the body, {given.pairs} pairs")  # fmt: skip
+    print(
+        f"{'requests':<40} {'limit':>6} {'ratio':>6} {'min':>6} {'max':>6} {'hf, s':>7} {'us/token':>9} {'differs':>8}"
+    )
+    for row in chosen:
+        title, make = ROWS[row]
+        requests = instances(make(given.data), most)
+        limit, tokens = counted(plain, requests, given.shape)
+        off = difference(plain, unamplified, requests)  # a warm-up too
+        seconds(amplified, requests)
+        pairs = [(seconds(plain, requests), seconds(amplified, requests)) for _ in range(given.pairs)]
+        ratios = sorted(after / before for before, after in pairs)
+        base = statistics.median(before for before, _ in pairs)
+        print(f"{title:<40} {limit:>6.3f} {statistics.median(ratios):>6.3f} {ratios[0]:>6.3f} {ratios[-1]:>6.3f} "
+              f"{base:>7.2f} {base / tokens * 1e6:>9.0f} {off:>8.1e}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Results of the harness read, ranked, and compared: rows, statistics, tables."""
