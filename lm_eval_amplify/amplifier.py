@@ -141,6 +141,11 @@ class Amplifier:
             undo.callback(inner.register_forward_pre_hook(begin, with_kwargs=True).remove)
             yield
 
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Say which rows, int64 ``[kept]``, of a running generation go on; within :meth:`generating`."""
+        if isinstance(self._passes, Generation):
+            self._passes.keep(rows)
+
     @contextmanager
     def _told(self, passes: Passes) -> Iterator[None]:
         before, self._passes = self._passes, passes

@@ -97,6 +97,11 @@ class Generation(Passes):
         self._positions = positions
         self._done = 0
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Take the following passes to be of these rows, int64 ``[kept]``, of those before; each prompt has one."""
+        self._prompt = self._prompt.index_select(0, rows.to(self._prompt.device))
+        self.kept = {layer: own.index_select(0, rows.to(own.device)) for layer, own in self.kept.items()}
+
     def begin(self, rows: int, width: int) -> None:
         """Take the next pass to be over ``[rows, width]`` of inputs.
 

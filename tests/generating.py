@@ -37,7 +37,8 @@ def answers(lm: HFLM, requests: list[Instance]) -> list[str]:
 
 
 def own(model, batch_size: int = 5, **arguments) -> AmplifiedHFLM:
-    lm = AmplifiedHFLM(model, **{"tokenizer": tiny.tokenizer()} | arguments, batch_size=batch_size)
+    given = {"tokenizer": tiny.tokenizer(), "scorer": "stock"} | arguments
+    lm = AmplifiedHFLM(model, **given, batch_size=batch_size)
     lm.use_own_generation()
     return lm
 

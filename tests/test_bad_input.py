@@ -210,8 +210,8 @@ def test_a_language_without_neurons_runs_unamplified_and_is_named(lm_eval, evalu
     assert line in caplog.text
     caplog.clear()
     arguments = {"pretrained": str(saved("qwen2"))}
-    own = {"neurons": without_neurons, "language": "est_Latn", "scorer": "stock"}
-    ours = evaluate("amplified_hf", arguments | own, toys())
+    given = arguments | {"neurons": without_neurons, "language": "est_Latn", "scorer": "stock"}
+    ours = evaluate("amplified_hf", given, toys())
     assert line in caplog.text
     assert samples(ours) == samples(evaluate("hf", arguments, toys()))
     model = tiny.model("qwen2")

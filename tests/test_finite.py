@@ -44,7 +44,7 @@ def test_they_are_counted_per_task_and_the_first_of_each_is_named(evaluate, capl
     assert counted(results) == ESTONIAN
     warned = [record.getMessage() for record in caplog.records if "not finite" in record.getMessage()]
     assert len(warned) == len(ESTONIAN)
-    condition = "amplified for est_Latn (operation:set|factor:10.0|statistic:max|layers:all)"
+    condition = "amplified for est_Latn (operation:set|factor:10.0|statistic:max|layers:all|positions:all)"
     tail = f"not finite, {condition}; the results count such requests as 'nonfinite'"
     assert all(line.endswith(tail) for line in warned)
     logged = samples(results)
@@ -74,7 +74,7 @@ def test_an_error_stops_the_run_at_once_and_names_task_document_and_condition(ki
     ) as e:
         getattr(lm, kind)(made, disable_tqdm=True)
     assert "\n" not in str(e.value)
-    assert len(forwards) <= 7  # one request's: its tokens are generated first
+    assert len(forwards) <= 12  # one request's, after a few in which the loop is tried: its tokens are generated first
     assert getattr(lm, kind)(requests(kind, ["ind_Latn"]), disable_tqdm=True)
 
 

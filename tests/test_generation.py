@@ -54,6 +54,22 @@ def test_amplified_texts_are_those_of_the_amplified_model_in_hfs_loop(operation)
     assert answers(own(model), mixed()) != expected
 
 
+POSITIONED = [
+    {"positions": "prompt"},
+    {"positions": "generated"},
+    {"statistic": "running_max"},
+    {"statistic": "batch_median", "positions": "generated"},
+]
+
+
+@pytest.mark.parametrize("options", POSITIONED, ids=str)
+def test_positions_and_statistics_of_the_running_input_stay_those_of_their_rows(llama, options):
+    amplified = {"neurons": tiny.neurons("llama"), "factor": 2, "language": "ind_Latn"} | options
+    expected = answers(AmplifiedHFLM(llama, tokenizer=tiny.tokenizer(), batch_size=1, **amplified), mixed())
+    assert answers(own(llama, **amplified), mixed()) == expected
+    assert answers(own(llama, **amplified | {"positions": "all", "statistic": "max"}), mixed()) != expected
+
+
 # Beside the greatest length: a prompt longer than gemma2's sliding window of 64, and longer than the model can read.
 @pytest.mark.parametrize("family", ["gemma2", "llama"])
 @pytest.mark.parametrize("tokens", [1, 40])

@@ -217,14 +217,14 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
 
     def use_own_generation(self) -> None:
         """Generate greedily by a loop of our own from now on, whose texts are those of HFLM in batches of one row."""
-        self._generator = Generator(self.tokenizer)
+        self._generator = Generator(self.tokenizer, None if self.amplifier is None else self.amplifier.keep_rows)
 
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
         options["logits_processor"] = [*options.pop("logits_processor", ()), rows]
         watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
         generate = super()._model_generate
-        if self._generator is not None and not self._must_tell:  # positions go by row, and our loop drops rows
+        if self._generator is not None:
             generate = partial(self._generator.generate, generate, dtype=self.model.dtype)
         try:
             generated: torch.Tensor = generate(*arguments, **options)
