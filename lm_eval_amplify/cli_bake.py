@@ -17,9 +17,16 @@ def bake(
     ],
     language: Annotated[str, typer.Option(help="Whose neurons: ind_Latn; several joined with +.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
-    operation: Annotated[str, typer.Option(help="set, add or scale.")] = "set",
-    factor: Annotated[float, typer.Option(help="A number; times the statistic, or with scale the activation.")] = 1.0,
-    statistic: Annotated[str, typer.Option(help="Of set and add: a statistic of the neuron file, or one.")] = "max",
+    operation: Annotated[str | None, typer.Option(help="set, add or scale.  [default: set]")] = None,
+    factor: Annotated[
+        float | None, typer.Option(help="A number; times the statistic, or with scale the activation.  [default: 1]")
+    ] = None,
+    statistic: Annotated[
+        str | None, typer.Option(help="Of set and add: a statistic of the neuron file, or one.  [default: max]")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The three by a name: paper_p_max, paper_p_median or paper_zero.")
+    ] = None,
     others_operation: Annotated[
         str | None, typer.Option(help="The same on the neurons of all other languages of the file.")
     ] = None,
@@ -36,16 +43,17 @@ def bake(
     checkpoint can express (Llama, Qwen2, Mistral, ...), and into plain networks with biases (GPT-2, BLOOM, OPT).
     """
     from lm_eval_amplify.baking import bake as write
-    from lm_eval_amplify.intervention import Intervention
+    from lm_eval_amplify.presets import make_intervention
     from lm_eval_amplify.progress import progress_bar
 
-    intervention = Intervention(
-        operation,  # type: ignore[arg-type]  # checked there
-        factor,
-        statistic,
-        others_operation,  # type: ignore[arg-type]  # the same
-        others_factor,
-        layers,
+    intervention = make_intervention(
+        preset=preset,
+        operation=operation,  # type: ignore[arg-type]  # checked there
+        statistic=statistic,
+        factor=factor,
+        others_operation=others_operation,
+        others_factor=others_factor,
+        layers=layers,
     )
     with progress_bar("bytes") as report:
         baked = write(

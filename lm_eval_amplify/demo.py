@@ -21,7 +21,7 @@ from lm_eval_amplify.resources import embedded_model, tasks_folder
 MODEL = "babel"
 METHOD = Lape(top_rate=0.2, filter_rate=0.8, activation_bar_ratio=0.8)
 """More neurons than LAPE's defaults choose: babel has few, and was trained to have them take sides."""
-TOKENS = 10_000
+TOKENS = 5_000
 BASES = ("eng_Latn", "fra_Latn", "zho_Hans")
 """Languages of the prompts."""
 TARGETS = ("ind_Latn", "rus_Cyrl", "swh_Latn")
@@ -32,7 +32,7 @@ INTERVENTIONS = (
     Intervention("add", 1.0, "max"),
     Intervention("scale", 2.0),
 )
-PROMPTS = (("The teacher", "rus_Cyrl"), ("The child", "ind_Latn"))
+PROMPTS = (("The old woman", "rus_Cyrl"), ("My father", "ind_Latn"))
 """Beginning, target language."""
 NEW_TOKENS = 20
 

@@ -66,7 +66,7 @@ def random_weights(model: Any) -> Any:
     return model.eval()
 
 
-def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, files: int = 3) -> Path:
+def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, files: int = 7) -> Path:
     """Save a model of a family and its tokenizer."""
     kind = transformers.AutoModelForSeq2SeqLM if family == "t5" else transformers.AutoModelForCausalLM
     model = random_weights(kind.from_config(CONFIGS[family]())).to(dtype)

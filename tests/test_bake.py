@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
+import itertools
 import json
 import os
 import re
@@ -19,6 +21,7 @@ import yaml
 from conftest import REPOSITORY
 from harness_runs import assert_same_answers, samples, toys
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from lm_eval_amplify import Amplifier, Intervention, bake, cli, read_neurons, write_neurons
 from lm_eval_amplify.baking.checkpoint import open_checkpoint
@@ -186,16 +189,44 @@ def test_what_baking_does_not_concern_is_copied_bit_for_bit(original, tmp_path):
     assert index == json.loads((source / "model.safetensors.index.json").read_text())
 
 
-def test_without_copying_by_the_kernel_the_bytes_are_the_same(original, tmp_path, monkeypatch):
-    monkeypatch.delattr(os, "copy_file_range")
+def test_where_the_kernel_cannot_copy_or_stops_half_way_the_bytes_are_the_same(original, tmp_path, monkeypatch):
+    arguments = {"language": "ind_Latn", "intervention": ADD}
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "by kernel", **arguments)
     monkeypatch.setattr("lm_eval_amplify.baking.tensor_files._BLOCK", 1000)
-    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "one", language="ind_Latn", intervention=ADD)
-    monkeypatch.undo()
-    bake(
-        str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "other", language="ind_Latn", intervention=ADD
-    )
-    for path in (tmp_path / "one").glob("*.safetensors"):
-        assert filecmp.cmp(path, tmp_path / "other" / path.name, shallow=False)
+    kernels, calls = os.copy_file_range, itertools.count()
+
+    def half_way(source, out, count, start):
+        if next(calls) % 2:
+            raise OSError(errno.EXDEV, "not between these two")
+        return kernels(source, out, count // 2, start)
+
+    monkeypatch.setattr(os, "copy_file_range", half_way)
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "half", **arguments)
+    monkeypatch.delattr(os, "copy_file_range")
+    bake(str(original("qwen2")), bakeable.neurons_of("qwen2"), tmp_path / "without", **arguments)
+    for path in (tmp_path / "by kernel").glob("*.safetensors"):
+        for other in ("half", "without"):
+            assert filecmp.cmp(path, tmp_path / other / path.name, shallow=False)
+
+
+def test_a_tensor_that_changes_and_moves_to_another_file_is_in_one_file_only(original, tmp_path):
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "config.json").write_bytes((original("llama with biases") / "config.json").read_bytes())
+    weights = bakeable.load(original("llama with biases")).state_dict()
+    files = {"biases.safetensors": {}, "weights.safetensors": {}}
+    for name, tensor in weights.items():
+        files["biases.safetensors" if name.endswith("bias") else "weights.safetensors"][name] = tensor
+    index = {"metadata": {}, "weight_map": {name: file for file, own in files.items() for name in own}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    for file, own in files.items():
+        save_file(own, source / file)
+    content = bakeable.neurons_of("llama with biases")
+    bake(str(source), content, tmp_path / "out", language="ind_Latn", intervention=ADD)
+    names = [name for file in files for name in stored_tensors(tmp_path / "out" / file)]
+    assert sorted(names) == sorted(weights)
+    expected = bakeable.hooked(bakeable.load(source), content, ADD, "ind_Latn")
+    assert close(bakeable.logits(bakeable.load(tmp_path / "out")), expected)
 
 
 def test_a_folders_identity_changes_with_its_weights(original, tmp_path):

@@ -116,6 +116,8 @@ def test_progress_is_told_to_the_last_byte(llama, tmp_path):
         (["--language", "indonesia"], "did you mean 'Indonesian'"),
         (["--statistic", "maks"], "no statistic 'maks'"),
         (["--layers", "7"], "layer 7 is out of range"),
+        (["--preset", "paper_10p"], "a checkpoint acts at all positions and knows no statistics of its input"),
+        (["--preset", "paper_zero", "--factor", "2"], "leave factor out"),
         (["--factor", "nan"], "factor=nan: expected a finite number"),
         (["--model", "nothing"], "no model 'nothing': expected a folder, or org/repo on the Hub"),
         (["--model", "org/nothing"], "cannot get model 'org/nothing': "),
@@ -233,6 +235,12 @@ def test_a_number_that_the_checkpoints_type_does_not_hold_is_refused(tmp_path, i
         content = bakeable.neurons_of(family)
         message = "type float16 holds 65504 at most, not .*: take a smaller factor"
         assert_refused(CheckpointError, message, tmp_path / family, tmp_path / "out", content, intervention)
+
+
+@pytest.mark.parametrize("further", [{"positions": "generated"}, {"statistic": "batch_p90"}])
+def test_what_depends_on_the_running_input_is_refused(llama, tmp_path, further):
+    intervention = Intervention("set", 1.0, **further)
+    assert_refused(InterventionError, "a checkpoint acts at all positions", llama, tmp_path / "out", None, intervention)
 
 
 def test_a_width_that_is_no_number_is_refused(llama, tmp_path):

@@ -204,7 +204,7 @@ def forged(tensors=None, **metadata) -> bytes:
             "manifest field 'languages'",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",  # the bytes differ from run to run
 )
 def test_another_file_is_refused_with_what_it_is(data, message):
     with pytest.raises(NeuronFileError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -115,25 +116,30 @@ class Engine:
     ) -> Iterator[tuple[int, Answer]]:
         """As :meth:`score`, for some requests; each batch's numbers are fetched when the next one is on its way."""
         sums = _Sums(scored)
-        alone: list[int] = []
         before: tuple[Batch, torch.Tensor] | None = None
         for group in self.groups(scored, numbers, budget, by_role=by_role):
             for batch, logits in walk(group, self._forward, budget):
                 found = self._reduce(batch, logits)
                 if before is not None:
-                    yield from sums.add(*before, alone)
+                    yield from self._checked(sums.add(*before), scored, by_role)
                 before = (batch, found)
         if before is not None:
-            yield from sums.add(*before, alone)
-        for number in alone:
-            yield number, self._alone(scored, number, by_role)
+            yield from self._checked(sums.add(*before), scored, by_role)
+
+    def _checked(
+        self, answers: Iterable[tuple[int, Answer]], scored: Sequence[Scored], by_role: bool
+    ) -> Iterator[tuple[int, Answer]]:
+        """Score a request that is not finite again, in a row of its own: it may owe that to others in its row."""
+        for number, answer in answers:
+            is_finite = math.isfinite(answer.loglikelihood)
+            yield number, answer if is_finite else self._alone(scored, number, by_role)
 
     def _alone(self, scored: Sequence[Scored], number: int, by_role: bool) -> Answer:
-        """Score a request in a row of its own: what is not finite in a row spreads to all of it."""
+        """Score a request in a row of its own."""
         group = plan(Forest.of(scored, [number], by_role=by_role), scored, Limits(1, 1, 0), trees=False, cache=False)
         sums = _Sums(scored)
         for batch, logits in walk(group, self._forward, Budget(1, 1)):
-            for _, answer in sums.add(batch, self._reduce(batch, logits), None):
+            for _, answer in sums.add(batch, self._reduce(batch, logits)):
                 return answer
         raise AssertionError("a plan has every request")
 
@@ -159,14 +165,12 @@ class _Sums:
         self._values = np.zeros(len(scored))
         self._greedy = np.ones(len(scored), bool)
 
-    def add(self, batch: Batch, found: torch.Tensor, alone: list[int] | None) -> Iterator[tuple[int, Answer]]:
+    def add(self, batch: Batch, found: torch.Tensor) -> Iterator[tuple[int, Answer]]:
         """Take a batch's numbers, and yield the answers that are complete.
 
         Args:
             batch: The batch.
             found: What :meth:`Engine._reduce` returned for it.
-            alone: Gets those requests whose answers are not finite, which they may owe to others in their row, in
-                place of the answers; None: these are the answers.
         """
         values, hits = found.double().cpu().numpy()
         np.add.at(self._values, batch.requests, values)
@@ -174,7 +178,4 @@ class _Sums:
         np.subtract.at(self._missing, batch.requests, 1)
         touched: NDArray[np.int64] = np.unique(batch.requests)
         for number in touched[self._missing[touched] == 0].tolist():
-            if alone is not None and not np.isfinite(self._values[number]):
-                alone.append(number)
-            else:
-                yield number, Answer(float(self._values[number]), bool(self._greedy[number]))
+            yield number, Answer(float(self._values[number]), bool(self._greedy[number]))
