@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from lm_eval_amplify.scoring.requests import Scored
 from lm_eval_amplify.scoring.rows import Row, prefix_row, row_of
 from lm_eval_amplify.scoring.tries import Forest
@@ -81,21 +83,24 @@ def _spans(forest: Forest, scored: Sequence[Scored], limits: Limits, trees: bool
     """Fill rows with neighbours, as long as they fit."""
     if not len(forest):
         return
-    news = [
-        len(own) - min(scored[one].first for one in requests)
-        for own, requests in zip(forest.inputs, forest.requests, strict=True)
-    ]
-    first, common, size, positions, is_chain = 0, len(forest.inputs[0]), len(forest.inputs[0]), news[0], True
+    # Where an input is scored first; it is from there to its end.
+    starts = [min(scored[one].first for one in requests) for requests in forest.requests]
+    first, common, size, is_chain = 0, len(forest.inputs[0]), len(forest.inputs[0]), True
+    positions = size - starts[0]
+    is_scored = np.arange(size) >= starts[0]  # the last input's tokens, by this row
     for number in range(1, len(forest)):
         shared, length = int(forest.shared[number]), len(forest.inputs[number])
-        grown, more = size + length - shared, positions + min(news[number], length - shared + 1)
+        is_scored = np.pad(is_scored[:shared], (0, length - shared))
+        grown, more = size + length - shared, positions + int(np.count_nonzero(~is_scored[starts[number] :]))
         fits = grown - min(common, shared) <= limits.tokens and more <= limits.scored
         is_chain = is_chain and shared == len(forest.inputs[number - 1])
         if (fits and trees) or (is_chain and more <= limits.scored):
             common, size, positions = min(common, shared), grown, more
         else:
             yield _Span(first, number - 1, common)
-            first, common, size, positions, is_chain = number, length, length, news[number], True
+            first, common, size, positions, is_chain = number, length, length, length - starts[number], True
+            is_scored = np.zeros(length, bool)
+        is_scored[starts[number] :] = True
     yield _Span(first, len(forest) - 1, common)
 
 
