@@ -32,8 +32,9 @@ class Batch:
     Attributes:
         ids: Tokens, int64 ``[rows, length]``, padded on the right with token 0, as the harness does.
         positions: Of the tokens in their inputs, int64 ``[rows, length]``; None: as the model has them by itself.
-        seen: Which tokens of the row a token may attend to, bool ``[rows, length, length]``, and all of the prefix;
-            None: all before it, as the model has it by itself.
+        ends: For each token, the place in its row behind the last one that may attend to it, int64 ``[rows, length]``:
+            one at ``i`` attends to all of the prefix and to those at ``j <= i < ends[j]``; None: to all before it, as
+            the model has it by itself.
         prefix: Tokens in the cache.
         roles: Which tokens are of continuations, bool ``[rows, length]``; None where that does not matter.
         selected: Where something is scored, in ``ids`` laid out flat, int64 ``[selected]``.
@@ -44,7 +45,7 @@ class Batch:
 
     ids: torch.Tensor
     positions: torch.Tensor | None
-    seen: torch.Tensor | None
+    ends: torch.Tensor | None
     prefix: int
     roles: torch.Tensor | None
     selected: torch.Tensor
@@ -85,7 +86,7 @@ def collate(rows: Sequence[Row], prefix: int) -> Batch:
     return Batch(
         ids=_tensor([_padded(row.tokens, length) for row in rows]),
         positions=None if is_plain else _tensor([_padded(row.positions, length) for row in rows]),
-        seen=None if is_plain else _tensor([_seen(row, length) for row in rows]),
+        ends=None if is_plain else _tensor([_ends(row, length) for row in rows]),
         prefix=prefix,
         roles=_tensor(roles) if roles else None,
         selected=torch.from_numpy(selected),
@@ -103,8 +104,6 @@ def _padded(values: NDArray[Any], length: int) -> NDArray[Any]:
     return np.pad(values, (0, length - len(values)))
 
 
-def _seen(row: Row, length: int) -> NDArray[np.bool_]:
+def _ends(row: Row, length: int) -> NDArray[np.int64]:
     """Padding sees itself, because a softmax over nothing is not a number."""
-    seen = np.eye(length, dtype=bool)
-    seen[: len(row), : len(row)] = row.ancestors()
-    return seen
+    return np.concatenate([row.ends(), np.arange(len(row) + 1, length + 1)])

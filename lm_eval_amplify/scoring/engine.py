@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,15 +14,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 
 from lm_eval_amplify.scoring.batches import Batch, Budget
-from lm_eval_amplify.scoring.devices import preferences
+from lm_eval_amplify.scoring.devices import fetch, preferences, send
 from lm_eval_amplify.scoring.forward import Forward
 from lm_eval_amplify.scoring.plan import Group, Limits, plan
 from lm_eval_amplify.scoring.requests import Scored
 from lm_eval_amplify.scoring.tries import Forest
 from lm_eval_amplify.scoring.walk import walk
-
-_AT_ONCE = 1 << 21
-"""Logits of which the log-sum-exp is taken in one go: it copies them."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,10 @@ class Engine:
     ) -> Iterator[tuple[int, Answer]]:
         """As :meth:`score`, for some requests; each batch's numbers are fetched when the next one is on its way."""
         sums = _Sums(scored)
-        before: tuple[Batch, torch.Tensor] | None = None
+        before: tuple[Batch, Callable[[], torch.Tensor]] | None = None
         for group in self.groups(scored, numbers, budget, by_role=by_role):
             for batch, logits in walk(group, self._forward, budget):
-                found = self._reduce(batch, logits)
+                found = fetch(self._reduce(batch, logits))
                 if before is not None:
                     yield from self._checked(sums.add(*before), scored, by_role)
                 before = (batch, found)
@@ -139,7 +136,7 @@ class Engine:
         group = plan(Forest.of(scored, [number], by_role=by_role), scored, Limits(1, 1, 0), trees=False, cache=False)
         sums = _Sums(scored)
         for batch, logits in walk(group, self._forward, Budget(1, 1)):
-            for _, answer in sums.add(batch, self._reduce(batch, logits)):
+            for _, answer in sums.add(batch, fetch(self._reduce(batch, logits))):
                 return answer
         raise AssertionError("a plan has every request")
 
@@ -147,12 +144,12 @@ class Engine:
         """Return each pair's log-probability and whether its token is the likeliest, ``[2, pairs]``."""
         total = torch.empty(len(logits), dtype=self._dtype, device=logits.device)
         likeliest = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
-        step = max(1, _AT_ONCE // logits.shape[-1])
+        step = max(1, preferences(logits.device).logits // logits.shape[-1])
         for start in range(0, len(logits), step):
             part = logits[start : start + step].to(self._dtype)
             total[start : start + step] = part.logsumexp(-1)
             likeliest[start : start + step] = part.argmax(-1)
-        which, targets = batch.which.to(logits.device), batch.targets.to(logits.device)
+        which, targets = send(batch.which, logits.device), send(batch.targets, logits.device)
         values = logits[which, targets].to(self._dtype) - total[which]
         return torch.stack([values, (likeliest[which] == targets).to(self._dtype)])
 
@@ -165,14 +162,14 @@ class _Sums:
         self._values = np.zeros(len(scored))
         self._greedy = np.ones(len(scored), bool)
 
-    def add(self, batch: Batch, found: torch.Tensor) -> Iterator[tuple[int, Answer]]:
+    def add(self, batch: Batch, found: Callable[[], torch.Tensor]) -> Iterator[tuple[int, Answer]]:
         """Take a batch's numbers, and yield the answers that are complete.
 
         Args:
             batch: The batch.
-            found: What :meth:`Engine._reduce` returned for it.
+            found: Returns what :meth:`Engine._reduce` returned for it, on the CPU.
         """
-        values, hits = found.double().cpu().numpy()
+        values, hits = found().double().numpy()
         np.add.at(self._values, batch.requests, values)
         np.logical_and.at(self._greedy, batch.requests, hits.astype(bool))
         np.subtract.at(self._missing, batch.requests, 1)

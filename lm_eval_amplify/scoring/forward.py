@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lm_eval_amplify.scoring.batches import Batch
+from lm_eval_amplify.scoring.devices import send
 from lm_eval_amplify.scoring.prefix_cache import PrefixCache
 
 On: TypeAlias = Callable[[torch.Tensor | None], AbstractContextManager[None]]
@@ -37,6 +38,7 @@ class Forward:
         self._on: On = on if on is not None else lambda _roles: nullcontext()
         self._head = getattr(model, "get_output_embeddings", lambda: None)()
         self._takes = set(inspect.signature(model.forward).parameters)
+        self._cache_name = "cache" if "cache" in self._takes else "past_key_values"  # renamed in transformers 5.24
         self.only_selected = False
         """Whether the last pass computed logits at the selected positions alone."""
 
@@ -48,18 +50,18 @@ class Forward:
             batch: The batch.
             cache: Of its prefix; one that is not frozen gets the batch's keys and values too.
         """
-        ids = batch.ids.to(self.device)
-        selected = batch.selected.to(self.device)
+        ids = send(batch.ids, self.device)
+        selected = send(batch.selected, self.device)
         options: dict[str, Any] = {}
         if batch.positions is not None:
-            options["position_ids"] = batch.positions.to(self.device)
-        if batch.seen is not None:
-            options["attention_mask"] = self._mask(batch.seen.to(self.device), batch.prefix)
+            options["position_ids"] = send(batch.positions, self.device)
+        if batch.ends is not None:
+            options["attention_mask"] = self._mask(send(batch.ends, self.device), batch.prefix)
         if cache is not None:
-            options |= {"past_key_values": cache, "use_cache": True}
+            options |= {self._cache_name: cache, "use_cache": True}
         elif "use_cache" in self._takes or "kwargs" in self._takes:
             options["use_cache"] = False
-        roles = None if batch.roles is None else batch.roles.to(self.device)
+        roles = None if batch.roles is None else send(batch.roles, self.device)
         kind = self.device.type
         with (
             torch.autocast(kind, self._autocast, enabled=self._autocast is not None),
@@ -79,10 +81,13 @@ class Forward:
         dtype = next(self._model.parameters()).dtype
         return dtype if dtype.is_floating_point else torch.float32  # quantised weights
 
-    def _mask(self, seen: torch.Tensor, prefix: int) -> torch.Tensor:
+    def _mask(self, ends: torch.Tensor, prefix: int) -> torch.Tensor:
         """An additive mask ``[rows, 1, length, prefix + length]``, which attention of every implementation takes."""
-        mask = torch.zeros((*seen.shape[:2], prefix + seen.shape[2]), dtype=self.dtype, device=self.device)
-        mask[:, :, prefix:].masked_fill_(~seen, torch.finfo(self.dtype).min)
+        rows, length = ends.shape
+        places = torch.arange(length, device=self.device)
+        unseen = (places > places.unsqueeze(1)) | (ends.unsqueeze(1) <= places.unsqueeze(1))
+        mask = torch.zeros((rows, length, prefix + length), dtype=self.dtype, device=self.device)
+        mask[:, :, prefix:].masked_fill_(unseen, torch.finfo(self.dtype).min)
         return mask.unsqueeze(1)
 
     @contextmanager

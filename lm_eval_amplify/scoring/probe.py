@@ -150,7 +150,7 @@ def _ignorant(forward: Forward, scored: Sequence[Scored], expected: Sequence[tor
     (row,) = plan(Forest.of(scored, range(len(scored))), scored, _WHOLE, trees=True, cache=False).rows
     batch = collate([row], 0)
     found = []
-    for poorer in (replace(batch, seen=None), replace(batch, positions=None)):
+    for poorer in (replace(batch, ends=None), replace(batch, positions=None)):
         off = _Off(scored, expected)
         off.look(poorer, forward.logits(poorer))
         found.append(off.worst)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +43,19 @@ class Row:
         """Whether it is one input and its beginnings, without a prefix: what a model computes by itself."""
         return self.positions[0] == 0 and np.array_equal(self.parents, np.arange(-1, len(self) - 1))
 
-    def ancestors(self) -> NDArray[np.bool_]:
-        """Which tokens of the row a token may see: itself and those before it in its input; bool ``[n, n]``."""
-        seen = np.zeros((len(self), len(self)), bool)
-        starts = np.flatnonzero(self.parents != np.arange(-1, len(self) - 1))
-        for start, end in zip([0, *starts], [*starts, len(self)], strict=True):
-            if self.parents[start] >= 0:
-                seen[start:end] = seen[self.parents[start]]
-            seen[start:end, start:end] = np.tri(end - start, dtype=bool)
-        return seen
+    def ends(self) -> NDArray[np.int64]:
+        """Return for each token the place behind the last one that sees it, int64 ``[n]``.
+
+        The tokens that see it are those from itself to there, because a row is a depth-first walk through a trie.
+        """
+        ends = np.arange(1, len(self) + 1)
+        starts = np.flatnonzero(self.parents != np.arange(-1, len(self) - 1)).tolist()
+        bounds = [0, *(start for start in starts if start), len(self)]
+        for start, end in reversed(list(pairwise(bounds))):
+            ends[start:end] = np.maximum.accumulate(ends[start:end][::-1])[::-1]
+            if (parent := self.parents[start]) >= 0:
+                ends[parent] = max(ends[parent], ends[start])
+        return ends
 
 
 def row_of(forest: Forest, scored: Sequence[Scored], first: int, last: int, prefix: int) -> Row:
