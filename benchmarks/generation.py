@@ -1,6 +1,7 @@
 """What generation costs by the package's own loop, over stock hf: FLORES translation, in pairs, in one process.
 
-    python benchmarks/generation.py --data MIRROR [--shape small|large|babel]
+    python benchmarks/generation.py --data MIRROR [--shape small|large|babel] [--device cuda --dtype bfloat16]
+    python benchmarks/generation.py --data MIRROR --shape large --device cuda --dtype bfloat16 --static
 
 Requests are real sentences of FLORES devtest in the prompt of amplify_flores_translate. `small` has 79 M parameters and
 `large` 0.5 B with a vocabulary of 152 k, random weights, float32; `babel` is the embedded model. In the rows
@@ -11,7 +12,9 @@ Requests are real sentences of FLORES devtest in the prompt of amplify_flores_tr
 - `as it writes` (babel) rows end where the model ends them, at a full stop or newline.
 
 Each pair runs stock hf and then amplified_hf on the same requests; the ratio of a pair cancels what the machine does
-meanwhile, and the median over the pairs is the figure. Peak memory is of two further processes, one for each side.
+meanwhile, and the median over the pairs is the figure. Peak memory is of two further processes, one for each side;
+on a GPU it is the device's. --static compares stock hf with itself instead, with transformers' static cache, and with
+that and `torch.compile`, as transformers does by itself; the time of the first run is printed too.
 """
 
 from __future__ import annotations
@@ -73,7 +76,8 @@ class EndsAsPlanned(OfRows):
         """Return the scores ``[rows, vocabulary]``, the end of a text first in rows that end and last in the others."""
         if self._lengths is None:
             self._prompt = input_ids.shape[1]
-            self._lengths = torch.tensor([self._plan[key_of(row)] for row in input_ids.tolist()])
+            lengths = [self._plan[key_of(row)] for row in input_ids.tolist()]
+            self._lengths = torch.tensor(lengths, device=input_ids.device)
         lengths = self._lengths if self.rows is None else self._lengths[self.rows]
         is_last = lengths <= input_ids.shape[1] - self._prompt + 1
         scores[:, self._eos] = torch.where(is_last, scores.amax(dim=1) + 1, -torch.inf)
@@ -101,7 +105,7 @@ def large() -> transformers.PreTrainedModel:
         max_position_embeddings=1024,
         tie_word_embeddings=True,
     )
-    return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 def neurons(model: transformers.PreTrainedModel) -> NeuronFile:
@@ -117,10 +121,12 @@ def neurons(model: transformers.PreTrainedModel) -> NeuronFile:
     return NeuronFile(manifest, {"ind_Latn": own})
 
 
-def side(shape: str, data: Path, batch_size: int) -> Side:
-    if shape == "babel":
-        return Side(embedded_model("babel"), {"batch_size": batch_size, "device": "cpu"}, None)
-    model = build() if shape == "small" else large()
+def side(given: argparse.Namespace) -> Side:
+    data, batch_size = given.data, given.batch_size
+    if given.shape == "babel":
+        return Side(embedded_model("babel"), {"batch_size": batch_size, "device": given.device}, None)
+    with torch.device(given.device):
+        model = (build() if given.shape == "small" else large()).to(getattr(torch, given.dtype))
     own_tokenizer = tokenizer(sentences(data, "eng_Latn", 1012) + sentences(data, "ind_Latn", 1012))
     for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
         setattr(model.generation_config, name, own_tokenizer.eos_token_id)
@@ -168,7 +174,9 @@ def resident(name: str) -> int:
 
 def memory_of(given: argparse.Namespace, row: str, which: str) -> float:
     """Peak of a process that runs one side once, above what it had before, in MiB."""
-    arguments = [f"--{name}={getattr(given, name)}" for name in ("data", "shape", "requests", "tokens")]
+    arguments = [
+        f"--{name}={getattr(given, name)}" for name in ("data", "shape", "requests", "tokens", "device", "dtype")
+    ]
     arguments += [f"--batch-size={given.batch_size}", f"--memory-of={which}", f"--row={row}"]
     # What is freed goes back at once, so that resident is what is held.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -176,6 +184,29 @@ def memory_of(given: argparse.Namespace, row: str, which: str) -> float:
         [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True, env=environment
     )
     return float(done.stdout.splitlines()[-1])
+
+
+def compare_static(given: argparse.Namespace, made: Side) -> None:
+    """Print what stock generation takes with a cache that grows, with a static one, and compiled."""
+    lm, own = made.stock(), made.own()
+    batch = requests(given, "all to the limit", lm)
+    kinds: dict[str, tuple[HFLM, dict[str, Any]]] = {
+        "hf": (lm, {}),
+        "own loop": (own, {}),
+        "hf, static cache": (lm, {"cache_implementation": "static", "disable_compile": True}),
+        "hf, static cache, compiled": (lm, {"cache_implementation": "static"}),
+    }
+    print(f"{'':<28} {'s':>7} {'first':>7} {'differ':>6}")
+    expected = run(lm, batch).texts
+    for name, (side_of, further) in kinds.items():
+        changed = [
+            Instance(one.request_type, {}, (one.args[0], one.args[1] | further), 0, ("bench", number, 1))
+            for number, one in enumerate(batch)
+        ]
+        runs = [run(side_of, changed) for _ in range(given.pairs + 1)]
+        later = statistics.median(one.wall for one in runs[1:])
+        differ = sum(one != other for one, other in zip(expected, runs[-1].texts, strict=True))
+        print(f"{name:<28} {later:>7.2f} {runs[0].wall:>7.2f} {differ:>6}", flush=True)
 
 
 def main() -> None:
@@ -187,16 +218,28 @@ def main() -> None:
     options.add_argument("--tokens", type=int, default=128, help="greatest number of new tokens")
     options.add_argument("--batch-size", type=int, default=16)
     options.add_argument("--row", help="only this one")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--dtype", default="float32")
+    options.add_argument("--static", action="store_true", help="what a static cache and torch.compile do to stock hf")
     options.add_argument("--memory-of", choices=("stock", "own"), help=argparse.SUPPRESS)
     given = options.parse_args()
     logging.disable(logging.WARNING)
     transformers.logging.set_verbosity_error()
 
-    made = side(given.shape, given.data, given.batch_size)
+    made = side(given)
+    if given.static:
+        compare_static(given, made)
+        return
     if given.memory_of:
         lm = made.stock() if given.memory_of == "stock" else made.own(amplified=given.row == "all to the limit")
         batch = requests(given, given.row, lm)
         run(lm, batch[:1])
+        if given.device != "cpu":
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            run(lm, batch)
+            print((torch.cuda.max_memory_allocated() - before) / 2**20)
+            return
         before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that from now on
         run(lm, batch)

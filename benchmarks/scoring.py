@@ -1,13 +1,17 @@
 """What a score costs: amplified_hf with packed scoring over stock hf on the plain model, beside the limit by counting.
 
-    python benchmarks/scoring.py --data MIRROR [--shape 79M|0.5B] [--rows xcopa,lss2] [--memory | --scaling]
+    python benchmarks/scoring.py --data MIRROR [--shape 79M|0.5B|7B] [--rows xcopa] [--memory | --scaling | --sizes]
+    python benchmarks/scoring.py --data MIRROR --shape 7B --device cuda --dtype bfloat16 --batch-size 64 --requests 9999
 
-Both models have random weights in float32 and run in one process on the same real requests; amplified_hf sets 1 % of
+Both models have random weights and run in one process on the same real requests; amplified_hf sets 1 % of
 its neurons to their maximum. Each pair runs hf and then amplified_hf, and the ratio of a pair cancels much of what the
 machine does meanwhile; on a CPU the time is that of the process on its processors. The median over the pairs is the
 figure. The limit is counted: different tokens of the requests' trie through the body plus different scored positions
 through the head, over the tokens of hf's batches, without padding, through both. --memory measures the peaks of both
-instead, each in a process of its own.
+instead, each in a process of its own. --sizes tries other sizes of rows and batches than the package's own.
+
+On a GPU the share of its peak is printed too: multiplications and additions of the tokens that each side computes,
+padding and attention left out, over its time, over what a large product of matrices reaches; and its peak of memory.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +37,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.neurons import LanguageNeurons, Manifest, NeuronFile
+from lm_eval_amplify.scoring import devices
 from lm_eval_amplify.scoring.requests import Scored
 from lm_eval_amplify.scoring.tries import Forest
 
@@ -54,8 +60,16 @@ SHAPES = {
         "num_key_value_heads": 2,
         "tie_word_embeddings": True,
     },
+    "7B": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
 }
-MOST = {"79M": 240, "0.5B": 64}
+MOST = {"79M": 240, "0.5B": 64, "7B": 64}
 """Requests of a row of the table."""
 
 MLAMA = ("en", "nl", "id", "ms", "vi", "ja", "zh", "fr", "pt", "ru", "et", "it", "ta", "th", "tr")
@@ -143,7 +157,8 @@ def tokenizer(data: Path) -> transformers.PreTrainedTokenizerFast:
 def build(shape: str, device: str, dtype: str) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     config = transformers.Qwen2Config(**SHAPES[shape], max_position_embeddings=4096)
-    return transformers.AutoModelForCausalLM.from_config(config).eval().to(device, getattr(torch, dtype))
+    with torch.device(device):
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
 
 
 def neurons(shape: str) -> NeuronFile:
@@ -161,24 +176,52 @@ def neurons(shape: str) -> NeuronFile:
 # Measuring -----------------------------------------------------------------------------------------------------------
 
 
-def head_share(shape: str) -> float:
-    """The head's multiplications per token over the body's."""
+def multiplications(shape: str) -> tuple[int, int]:
+    """Of a token in the body, but for attention's, and in the head."""
     c = SHAPES[shape]
     width = c["hidden_size"]
     kv = width // c["num_attention_heads"] * c["num_key_value_heads"]
     layer = width * (2 * width + 2 * kv + 3 * c["intermediate_size"])
-    return c["vocab_size"] * width / (c["num_hidden_layers"] * layer)
+    return c["num_hidden_layers"] * layer, c["vocab_size"] * width
 
 
-def counted(lm: HFLM, requests: list[Instance], shape: str) -> tuple[float, int]:
-    """The limit, and the number of tokens of hf's batches."""
-    found = scored_requests(lm, requests)
-    forest = Forest.of(found, range(len(found)))
-    stock = sum(map(len, forest.inputs))
-    body = stock - int(forest.shared.sum())
-    scored = {one.tokens[: place + 1].tobytes() for one in found for place in range(one.first, len(one.tokens))}
-    head = head_share(shape)
-    return (body + head * len(scored)) / ((1 + head) * stock), stock
+class Counts(NamedTuple):
+    """What must be computed for some requests."""
+
+    stock: int
+    """Tokens of hf's batches, without padding."""
+    body: int
+    """Different tokens of the trie."""
+    head: int
+    """Different positions that are scored."""
+
+    @classmethod
+    def of(cls, lm: HFLM, requests: list[Instance]) -> Counts:
+        """Count."""
+        found = scored_requests(lm, requests)
+        forest = Forest.of(found, range(len(found)))
+        stock = sum(map(len, forest.inputs))
+        scored = {one.tokens[: place + 1].tobytes() for one in found for place in range(one.first, len(one.tokens))}
+        return cls(stock, stock - int(forest.shared.sum()), len(scored))
+
+    def operations(self, shape: str) -> tuple[int, int]:
+        """Multiplications and additions of hf, and the fewest of amplified_hf."""
+        body, head = multiplications(shape)
+        return 2 * self.stock * (body + head), 2 * (self.body * body + self.head * head)
+
+
+def peak_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiplications and additions a second of a large product of matrices, the best of some."""
+    one, other = (torch.randn(8192, 8192, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(12):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        _ = one @ other
+        end.record()
+        end.synchronize()
+        best = max(best, 2 * 8192**3 / start.elapsed_time(end) * 1e3)
+    return best
 
 
 def scored_requests(lm: HFLM, requests: list[Instance]) -> list[Scored]:
@@ -218,6 +261,19 @@ def scale(lm: AmplifiedHFLM, pairs: list, most: int, repeats: int, plot: Path | 
         figure.savefig(plot)
 
 
+def sizes(lm: AmplifiedHFLM, requests: list[Instance], repeats: int) -> None:
+    """Times with other sizes of rows and batches, the best of some repetitions each."""
+    name = "CPU" if lm.device.type == "cpu" else "ACCELERATOR"
+    own = getattr(devices, name)
+    print(f"{'row':>6} {'batch':>6} {'tokens':>8} {'s':>7}")
+    for row in (128, 256, 512, 1024, 2048) if name == "ACCELERATOR" else (96, 192, 384):
+        for batch in (8192, 16384, 32768) if name == "ACCELERATOR" else (128, 256, 512):
+            setattr(devices, name, own._replace(row=row, batch=batch))
+            taken = min(seconds(lm, requests) for _ in range(repeats))
+            print(f"{row:>6} {batch:>6} {computed(lm, requests):>8} {taken:>7.3f}", flush=True)
+    setattr(devices, name, own)
+
+
 def instances(pairs: list, most: int) -> list[Instance]:
     kind = "loglikelihood" if len(pairs[0]) > 1 else "loglikelihood_rolling"
     return [Instance(kind, {}, pair, 0, ("bench", number, 1)) for number, pair in enumerate(pairs[:most])]
@@ -236,10 +292,51 @@ def seconds(lm: HFLM, requests: list[Instance]) -> float:
     return clock() - start
 
 
+def memory_of(lm: HFLM, requests: list[Instance]) -> float:
+    """Peak of a GPU's memory while these requests run, in GiB."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(lm.device)
+    run(lm, requests)
+    return torch.cuda.max_memory_allocated(lm.device) / 2**30
+
+
 def difference(plain: HFLM, packed: HFLM, requests: list[Instance]) -> float:
     """The largest difference of log-likelihoods."""
     answers = [[one[0] if isinstance(one, tuple) else one for one in run(lm, requests)] for lm in (plain, packed)]
     return max(abs(one - other) for one, other in zip(*answers, strict=True))
+
+
+def table(given: argparse.Namespace, plain: HFLM, amplified: AmplifiedHFLM, unamplified: AmplifiedHFLM) -> None:
+    """Print a line for each row of the table."""
+    size = plain.model.num_parameters() / 1e6
+    body, head = multiplications(given.shape)
+    print(f"{size:.0f} M parameters, batch_size {given.batch_size}, {torch.get_num_threads()} threads, head "
+          f"{head / body:.2f} of the body, {given.pairs} pairs")  # fmt: skip
+    names = (
+        f"{'requests':<40} {'limit':>6} {'ratio':>6} {'min':>6} {'max':>6} {'hf, s':>7} {'us/token':>9} {'differs':>8}"
+    )
+    if is_cuda := given.device.startswith("cuda"):
+        rate = peak_rate(plain.device, plain.model.dtype)
+        print(f"{torch.cuda.get_device_name(plain.device)}, {given.dtype}: {rate / 1e12:.0f} TFLOP/s at best")
+        names += f" {'peak: hf, own':>13} {'GiB: hf, own':>13}"
+    print(names)
+    for row in given.rows.split(","):
+        title, make = ROWS[row]
+        requests = instances(make(given.data), given.requests)
+        counts = Counts.of(plain, requests)
+        before, after = counts.operations(given.shape)
+        limit = after / before
+        off = difference(plain, unamplified, requests)  # a warm-up too
+        seconds(amplified, requests)
+        pairs = [(seconds(plain, requests), seconds(amplified, requests)) for _ in range(given.pairs)]
+        ratios = sorted(own / stock for stock, own in pairs)
+        base, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+        line = (f"{title:<40} {limit:>6.3f} {statistics.median(ratios):>6.3f} {ratios[0]:>6.3f} {ratios[-1]:>6.3f} "
+                f"{base:>7.2f} {base / counts.stock * 1e6:>9.0f} {off:>8.1e}")  # fmt: skip
+        if is_cuda:
+            memory = [memory_of(lm, requests) for lm in (plain, amplified)]
+            line += f" {before / base / rate:>6.3f} {after / ours / rate:>6.3f} {memory[0]:>6.2f} {memory[1]:>6.2f}"
+        print(line, flush=True)
 
 
 def main() -> None:
@@ -254,11 +351,12 @@ def main() -> None:
     options.add_argument("--dtype", default="float32")
     options.add_argument("--memory", action="store_true", help="peaks of both, instead of times")
     options.add_argument("--scaling", action="store_true", help="times of more and more requests, instead of pairs")
+    options.add_argument("--sizes", action="store_true", help="times with other sizes of rows and batches, instead")
     options.add_argument("--plot", type=Path, help="of --scaling, as a picture")
     options.add_argument("--only", choices=("hf", "amplified_hf"), help="run it once and print the peak memory in MB")
     given = options.parse_args()
     chosen = given.rows.split(",")
-    most = given.requests or MOST[given.shape]
+    most = given.requests = given.requests or MOST[given.shape]
 
     if given.memory:
         arguments = [sys.executable, __file__, "--data", given.data, "--shape", given.shape, "--requests", most]
@@ -295,24 +393,13 @@ def main() -> None:
             print(ROWS[row][0])
             scale(amplified, ROWS[row][1](given.data), most, given.pairs, given.plot)
         return
+    if given.sizes:
+        for row in chosen:
+            print(ROWS[row][0])
+            sizes(amplified, instances(ROWS[row][1](given.data), most), given.pairs)
+        return
     unamplified = AmplifiedHFLM(model, **shared)
-    size = model.num_parameters() / 1e6
-    print(f"{size:.0f} M parameters, batch_size {given.batch_size}, {torch.get_num_threads()} threads, head "
-          f"{head_share(given.shape):.2f} of the body, {given.pairs} pairs")  # fmt: skip
-    print(
-        f"{'requests':<40} {'limit':>6} {'ratio':>6} {'min':>6} {'max':>6} {'hf, s':>7} {'us/token':>9} {'differs':>8}"
-    )
-    for row in chosen:
-        title, make = ROWS[row]
-        requests = instances(make(given.data), most)
-        limit, tokens = counted(plain, requests, given.shape)
-        off = difference(plain, unamplified, requests)  # a warm-up too
-        seconds(amplified, requests)
-        pairs = [(seconds(plain, requests), seconds(amplified, requests)) for _ in range(given.pairs)]
-        ratios = sorted(after / before for before, after in pairs)
-        base = statistics.median(before for before, _ in pairs)
-        print(f"{title:<40} {limit:>6.3f} {statistics.median(ratios):>6.3f} {ratios[0]:>6.3f} {ratios[-1]:>6.3f} "
-              f"{base:>7.2f} {base / tokens * 1e6:>9.0f} {off:>8.1e}", flush=True)  # fmt: skip
+    table(given, plain, amplified, unamplified)
 
 
 if __name__ == "__main__":
