@@ -174,9 +174,7 @@ def resident(name: str) -> int:
 
 def memory_of(given: argparse.Namespace, row: str, which: str) -> float:
     """Peak of a process that runs one side once, above what it had before, in MiB."""
-    arguments = [
-        f"--{name}={getattr(given, name)}" for name in ("data", "shape", "requests", "tokens", "device", "dtype")
-    ]
+    arguments = [f"--{name}={getattr(given, name)}" for name in ("data", "shape", "requests", "tokens")]
     arguments += [f"--batch-size={given.batch_size}", f"--memory-of={which}", f"--row={row}"]
     # What is freed goes back at once, so that resident is what is held.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -184,6 +182,14 @@ def memory_of(given: argparse.Namespace, row: str, which: str) -> float:
         [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True, env=environment
     )
     return float(done.stdout.splitlines()[-1])
+
+
+def memory_of_device(lm: HFLM, batch: list[Instance]) -> float:
+    """Peak of a GPU's memory in a run, above what it held before, in MiB."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run(lm, batch)
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def compare_static(given: argparse.Namespace, made: Side) -> None:
@@ -234,12 +240,6 @@ def main() -> None:
         lm = made.stock() if given.memory_of == "stock" else made.own(amplified=given.row == "all to the limit")
         batch = requests(given, given.row, lm)
         run(lm, batch[:1])
-        if given.device != "cpu":
-            before = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            run(lm, batch)
-            print((torch.cuda.max_memory_allocated() - before) / 2**20)
-            return
         before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that from now on
         run(lm, batch)
@@ -263,7 +263,10 @@ def main() -> None:
         cpu = [after.cpu / before.cpu for before, after in pairs]
         figures = " ".join(f"{of(ratios):>6.3f}" for ratios in (wall, cpu) for of in (statistics.median, min, max))
         differ = sum(one != other for one, other in zip(pairs[0][0].texts, pairs[0][1].texts, strict=True))
-        memory = [memory_of(given, row, which) for which in ("stock", "own")]
+        if given.device == "cpu":
+            memory = [memory_of(given, row, which) for which in ("stock", "own")]
+        else:
+            memory = [memory_of_device(lm, batch) for lm in (stock, own)]
         print(f"{row:<18} {figures} {differ:>6} {memory[0]:>8.0f}{memory[1]:>8.0f}", flush=True)
 
 
