@@ -296,3 +296,30 @@ def test_an_intervention_on_continuations_or_prompts_gets_their_positions_in_pac
             logprobs = model(torch.from_numpy(one.tokens)[None]).logits[0, one.first :].log_softmax(-1)
         expected = float(logprobs.gather(1, torch.from_numpy(one.targets)[:, None]).sum())
         assert answers[number].loglikelihood == pytest.approx(expected, rel=1e-6, abs=1e-4)
+
+
+# Tokens -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [{}, {"add_bos_token": True}, {"add_bos_token": False}])
+def test_requests_have_the_tokens_that_the_harness_gives_them(arguments, monkeypatch):
+    """Encoded together, each text once; a text may begin with the token that else is added."""
+    packed, stock = models("llama", **arguments)
+    first = stock.tokenizer.decode(stock.prefix_token_id)
+    pairs = [("Ibu pergi", " ke pasar"), ("Ibu pergi ", "ke rumah"), ("Ibu pergi", ""), ("", "Hujan"), ("  ", "a b"),
+             (f"{first}Ibu", " dan"), ("Hujan \n", " turun"), ("Ibu pergi", " ke pasar")]  # fmt: skip
+    pairs = [(context, continuation or " x") for context, continuation in pairs]
+    made = [Instance("loglikelihood", {}, pair, 0, ("t", n, 1)) for n, pair in enumerate(pairs)]
+    seen = []
+    alone = []
+    encode = packed.tokenizer.encode
+    monkeypatch.setattr(
+        packed.tokenizer, "encode", lambda text, **options: alone.append(text) or encode(text, **options)
+    )
+    for lm in (packed, stock):
+        monkeypatch.setattr(lm, "_loglikelihood_tokens", lambda tokens, **_: seen.append(tokens) or [(0, True)] * 8)
+        lm.loglikelihood(made, disable_tqdm=True)
+        if lm is packed:
+            assert alone == ["Hujan"], "a continuation without a context, which HFLM encodes in another way"
+    assert seen[0] == seen[1]
+    assert packed.tok_encode("Ibu pergi") == stock.tok_encode("Ibu pergi")

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lm_eval_amplify.errors import InterventionError, did_you_mean
+from lm_eval_amplify.models.encoded import EncodedHFLM, texts_of_pairs
 from lm_eval_amplify.models.positioned import PositionedHFLM
 from lm_eval_amplify.scoring.batches import Budget
 from lm_eval_amplify.scoring.engine import Engine
@@ -38,7 +39,7 @@ def check_scorer(value: str) -> None:
         raise InterventionError(f"scorer={value}{did_you_mean(str(value), allowed)}: expected {', '.join(allowed)}")
 
 
-class PackedHFLM(PositionedHFLM):
+class PackedHFLM(EncodedHFLM, PositionedHFLM):
     """HFLM whose log-likelihoods come from an :class:`~lm_eval_amplify.scoring.engine.Engine` once there is one.
 
     Before :meth:`use_packed_scoring` is called, and for a model that cannot do it, everything is HFLM's.
@@ -106,6 +107,12 @@ class PackedHFLM(PositionedHFLM):
 
     # What HFLM does by batches ----------------------------------------------------------------------------------------
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """As in HFLM."""
+        texts = texts_of_pairs(requests) if self.scorer == "packed" else ()
+        with self._encoded_ahead(texts):
+            return list(super().loglikelihood(requests, disable_tqdm=disable_tqdm))
+
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **options: Any) -> list[Any]:
         """As in HFLM: requests are (texts, context tokens, continuation tokens), the answers in their order."""
         if self._engine is None or self.scorer == "stock":
@@ -126,15 +133,16 @@ class PackedHFLM(PositionedHFLM):
             return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
         windows: list[tuple[list[int], list[int]]] = []
         ends: list[int] = []  # of each text's windows
-        for request in requests:
-            cut = utils.get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length,
-                context_len=1,
-            )
-            windows.extend(map(utils.make_disjoint_window, cut))
-            ends.append(len(windows))
+        with self._encoded_ahead(request.args[0] for request in requests):
+            for request in requests:
+                cut = utils.get_rolling_token_windows(
+                    token_list=self.tok_encode(request.args[0]),
+                    prefix_token=self.prefix_token_id,
+                    max_seq_len=self.max_length,
+                    context_len=1,
+                )
+                windows.extend(map(utils.make_disjoint_window, cut))
+                ends.append(len(windows))
         starts = [0, *ends[:-1]]
         owners = [number for number in range(len(ends)) for _ in range(starts[number], ends[number])]
         missing = Counter(owners)
@@ -154,7 +162,8 @@ class PackedHFLM(PositionedHFLM):
 
     def _score(self, engine: Engine, pairs: Sequence[Sequence[Sequence[int]]]) -> Any:
         """Yield the number and the answer of each pair of context and continuation."""
-        scored = [Scored.cut(context, continuation, self.max_length) for context, continuation in pairs]
+        max_length = self.max_length  # HFLM looks it up each time
+        scored = [Scored.cut(context, continuation, max_length) for context, continuation in pairs]
         cut = sum(
             len(before) + len(after) - 1 > len(one.tokens) for (before, after), one in zip(pairs, scored, strict=True)
         )

@@ -26,7 +26,7 @@ class Preferences(NamedTuple):
 
 
 CPU = Preferences(batch=256, row=192, worth=32, logits=1 << 21)
-ACCELERATOR = Preferences(batch=16384, row=1024, worth=2048, logits=1 << 25)
+ACCELERATOR = Preferences(batch=16384, row=256, worth=2048, logits=1 << 25)
 
 
 def preferences(device: torch.device) -> Preferences:
