@@ -53,7 +53,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
 
     def __init__(self, layer: DynamicLayer, limit: int) -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.device, True
         self.keys, self.values = layer.keys, layer.values
         self._limit = limit
         self._all_keys, self._all_values = layer.keys, layer.values
