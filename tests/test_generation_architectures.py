@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lm_eval_amplify.architecture import find_feed_forwards
 from lm_eval_amplify.errors import ArchitectureError
+from lm_eval_amplify.models.hf import AmplifiedHFLM
 
 # What must not be left to HFLM's loop, whatever version of transformers is installed.
 OWN = set(
@@ -69,6 +70,13 @@ def test_an_architecture_generates_what_it_generates_in_hfs_loop(architecture, c
     lm = own(model, batch_size=4, tokenizer=own_tokenizer)
     assert answers(lm, REQUESTS) == expected
     reasons = why_not(caplog.records)
+    if not reasons:  # with its prompts in packed rows, where the probe finds that it can
+        try:
+            packed = AmplifiedHFLM(model, tokenizer=own_tokenizer, batch_size=4)
+        except Exception:  # noqa: BLE001  # it does not score text alone
+            assert architecture.name not in OWN
+            return
+        assert answers(packed, REQUESTS) == expected
     assert len(reasons) <= 1
     if architecture.name in OWN:
         assert reasons == []

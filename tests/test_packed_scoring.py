@@ -184,7 +184,7 @@ def test_whole_texts_are_scored_as_by_the_harness(family):
 
 def test_memory_that_runs_out_halves_the_batches_and_the_run_goes_on():
     packed, _ = models("llama")
-    engine = Engine(packed._engine._forward, packed._engine.abilities)
+    engine = Engine(packed._engine.forward, packed._engine.abilities)
     scored = [Scored.cut(*pair, LONGEST) for pair in mixed()]
     expected = scores(models("llama")[1], mixed())
     sizes = []

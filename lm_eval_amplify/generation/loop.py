@@ -11,8 +11,10 @@ from transformers import LogitsProcessor
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMode, logits_process
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lm_eval_amplify.generation.ends import Ends, StopString, TokenTexts
+from lm_eval_amplify.generation.prompts import PackedPrompts
 from lm_eval_amplify.generation.rows import give_room, keep_rows
 
 RowsLeft: TypeAlias = Callable[[torch.Tensor], None]
@@ -59,11 +61,15 @@ class GreedyLoop:
         rows_left: Called where rows have left. Who follows the rows of a generation's forward passes, to act at some of
             their positions or by what was computed for them earlier, follows their leaving here; the passes
             themselves are seen by hooks, as in transformers' loop: the prompts, then one position at a time.
+        prompts: Reads the prompts, where it can; None: they are read by one pass over padded rows.
     """
 
-    def __init__(self, texts: TokenTexts, rows_left: RowsLeft | None = None) -> None:
+    def __init__(
+        self, texts: TokenTexts, rows_left: RowsLeft | None = None, prompts: PackedPrompts | None = None
+    ) -> None:
         self._texts = texts
         self._rows_left = rows_left
+        self.prompts = prompts
 
     @torch.no_grad()
     def __call__(
@@ -87,7 +93,11 @@ class GreedyLoop:
         rows, prompt = input_ids.shape
         ends = self._ends(stopping_criteria, rows, prompt)
         present = list(range(rows))
-        outputs = model._prefill(input_ids, generation_config, state)  # noqa: SLF001  # what custom loops are made of
+        logits = None if self.prompts is None else self.prompts.read(input_ids, state)
+        if logits is None:
+            outputs = model._prefill(input_ids, generation_config, state)  # noqa: SLF001  # what custom loops are made of
+        else:
+            outputs = CausalLMOutputWithPast(logits=logits)
         state = model._update_model_kwargs_for_generation(outputs, state)  # noqa: SLF001  # as there
         _prepare_cache(state, prompt + ends.limit - 1)
         texts = input_ids  # [present rows, positions so far]

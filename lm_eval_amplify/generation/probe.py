@@ -9,6 +9,7 @@ import torch
 
 from lm_eval_amplify.generation.ends import Ends, TokenTexts
 from lm_eval_amplify.generation.loop import GreedyLoop, OfRows, RowsLeft, UnsuitedError
+from lm_eval_amplify.generation.prompts import PackedPrompts
 
 _LENGTHS = (5, 4, 2)
 """Tokens of the probe's prompts."""
@@ -22,9 +23,13 @@ _TOLERANCE_OF_HALF_TYPES = 0.05
 
 
 def obstacle(
-    generate: Callable[..., torch.Tensor], context: torch.Tensor, dtype: torch.dtype, rows_left: RowsLeft | None = None
+    generate: Callable[..., torch.Tensor],
+    context: torch.Tensor,
+    dtype: torch.dtype,
+    rows_left: RowsLeft | None = None,
+    prompts: PackedPrompts | None = None,
 ) -> str | None:
-    """Return why rows must not leave a model's batches, or None where they may.
+    """Return why rows must not leave a model's batches, or its prompts not be read so; None where they may.
 
     Generates three tokens for three prompts twice, by transformers' loop and by ours, and compares the logits.
 
@@ -33,16 +38,17 @@ def obstacle(
         context: Tokens that it will generate for, ``[rows, positions]``.
         dtype: Of the model.
         rows_left: What the loop will be made with.
+        prompts: The same.
     """
     longest, steps = max(_LENGTHS), max(_LEAVES_AFTER)
     line = context[0].repeat(longest)[-longest:]
-    prompts = line.repeat(len(_LENGTHS), 1)
+    tokens = line.repeat(len(_LENGTHS), 1)
     is_real = torch.tensor([[place >= longest - length for place in range(longest)] for length in _LENGTHS])
 
     def logits_of(**options: Any) -> list[dict[int, torch.Tensor]]:
         logits = _Logits()
         generate(
-            context=prompts,
+            context=tokens,
             attention_mask=is_real.to(context.device, torch.long),
             max_length=longest + steps,
             min_length=longest + steps,
@@ -54,7 +60,7 @@ def obstacle(
         return logits.by_step
 
     try:
-        ours = logits_of(custom_generate=_LeavingOnTime(TokenTexts(None), rows_left))
+        ours = logits_of(custom_generate=_LeavingOnTime(TokenTexts(None), rows_left, prompts))
     except UnsuitedError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # models fail in whatever way at what they are not made for

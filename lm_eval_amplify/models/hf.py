@@ -225,7 +225,8 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
         watch = self.cache_hook if isinstance(self.cache_hook, Watch) else None
         generate = super()._model_generate
         if self._generator is not None:
-            generate = partial(self._generator.generate, generate, dtype=self.model.dtype)
+            prompts = self._packed_prompts()
+            generate = partial(self._generator.generate, generate, dtype=self.model.dtype, prompts=prompts)
         try:
             generated: torch.Tensor = generate(*arguments, **options)
         except RuntimeError as error:  # as torch raises where it should sample from them

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lm_eval_amplify.errors import InterventionError, did_you_mean
+from lm_eval_amplify.generation.prompts import PackedPrompts
 from lm_eval_amplify.models.encoded import EncodedHFLM, texts_of_pairs
 from lm_eval_amplify.models.positioned import PositionedHFLM
 from lm_eval_amplify.scoring.batches import Budget
@@ -104,6 +105,15 @@ class PackedHFLM(EncodedHFLM, PositionedHFLM):
         if roles is None:
             return self.amplifier.on(None)
         return self.amplifier.on(roles if self.amplifier.intervention.positions == "generated" else ~roles)
+
+    def _packed_prompts(self) -> PackedPrompts | None:
+        """What reads prompts that are generated for, where the probe has shown that all of it works."""
+        if self._engine is None or self._must_tell or self._test_time is not None:
+            return None
+        abilities = self._engine.abilities
+        if not (abilities.trees and abilities.cache):
+            return None
+        return PackedPrompts(self._engine.forward, abilities.longest)
 
     # What HFLM does by batches ----------------------------------------------------------------------------------------
 

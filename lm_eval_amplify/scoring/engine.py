@@ -60,7 +60,7 @@ class Engine:
 
     def __init__(self, forward: Forward, abilities: Abilities, *, dtype: torch.dtype = torch.float32) -> None:
         self.abilities = abilities
-        self._forward = forward
+        self.forward = forward
         self._dtype = dtype
         self._halvings = 0
 
@@ -96,7 +96,7 @@ class Engine:
         self, scored: Sequence[Scored], numbers: Iterable[int], budget: Budget, *, by_role: bool = False
     ) -> Iterator[Group]:
         """Yield the plans by which these requests are run."""
-        likes = preferences(self._forward.device)
+        likes = preferences(self.forward.device)
         limits = Limits(min(likes.row, budget.tokens), budget.scored, likes.worth)
         longest = self.abilities.longest
         short: list[int] = []
@@ -115,7 +115,7 @@ class Engine:
         sums = _Sums(scored)
         before: tuple[Batch, Callable[[], torch.Tensor]] | None = None
         for group in self.groups(scored, numbers, budget, by_role=by_role):
-            for batch, logits in walk(group, self._forward, budget):
+            for batch, logits in walk(group, self.forward, budget):
                 found = fetch(self._reduce(batch, logits))
                 if before is not None:
                     yield from self._checked(sums.add(*before), scored, by_role)
@@ -135,7 +135,7 @@ class Engine:
         """Score a request in a row of its own."""
         group = plan(Forest.of(scored, [number], by_role=by_role), scored, Limits(1, 1, 0), trees=False, cache=False)
         sums = _Sums(scored)
-        for batch, logits in walk(group, self._forward, Budget(1, 1)):
+        for batch, logits in walk(group, self.forward, Budget(1, 1)):
             for _, answer in sums.add(batch, fetch(self._reduce(batch, logits))):
                 return answer
         raise AssertionError("a plan has every request")
