@@ -53,8 +53,9 @@ class GreedyLoop:
     """Given to ``model.generate`` as ``custom_generate``, which prepares everything and leaves the decoding to it.
 
     Every step is transformers' own: the model's preparation of its inputs, its forward pass, the processors of logits,
-    the argmax. A row that has ended leaves the batch with its part of the cache. The text that follows its end differs
-    from that of transformers' loop, where it is not padding; the harness cuts it off.
+    the argmax; but the prompts may be read by packed rows. A row that has ended leaves the batch with its part of the
+    cache. The text that follows its end differs from that of transformers' loop, where it is not padding; the harness
+    cuts it off.
 
     Args:
         texts: Of the tokenizer.
