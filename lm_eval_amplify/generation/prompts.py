@@ -76,8 +76,8 @@ class PackedPrompts:
                 return None
             logits.update(zip(batch.requests.tolist(), answers[batch.which.to(answers.device)], strict=True))
             _spread(chosen, found, filled, rows, length)
-        for number, (keys, values) in enumerate(filled):
-            cache.update(keys, values, number)
+        for number in range(len(filled)):
+            cache.update(*filled.pop(0), number)  # which copies a layer
         return torch.stack([logits[row] for row in range(rows)]).unsqueeze(1)
 
 
