@@ -49,8 +49,8 @@ def leaderboard(
     from dataclasses import astuple
 
     from lm_eval_amplify.report.leaderboard import TITLE, boards_of, read_rows, table_of
-    from lm_eval_amplify.report.rows import COLUMNS
     from lm_eval_amplify.report.tables import as_csv, as_html, as_markdown
+    from lm_eval_amplify.results.rows import COLUMNS
 
     read = read_rows(results)
     for fault in read.faults:
