@@ -1,0 +1,328 @@
+"""A study's folder: units of results, each written whole or not at all, and what the study is.
+
+::
+
+    study.json                                    what was asked for, every unit of it, what was chosen
+    neurons.safetensors, random-<seed>.safetensors    the neurons, and the controls'
+    sweep/<task>/<condition>/results.json         a unit as the harness writes it,
+                             samples_<task>.jsonl     with its samples,
+                             unit.json                and what it is of, with the hashes of both
+    then/<task>/<condition>/...                   those of the tasks that come after the choice
+    aside/                                        what was damaged, or is of something else by now
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from lm_eval_amplify.errors import ResultsError, StudyError
+from lm_eval_amplify.results.files import ResultsFile, read_results
+from lm_eval_amplify.sweep.conditions import Condition
+from lm_eval_amplify.whole_files import whole_file, whole_folder
+
+Stage: TypeAlias = Literal["sweep", "then"]
+FORMAT = "lm-eval-amplify/study"
+VERSION = 1
+RECORD = "study.json"
+
+_UNIT = "unit.json"
+_RESULTS = "results.json"
+_LOCK = ".lock"
+_logger = logging.getLogger(__name__)
+
+
+class Unit(NamedTuple):
+    """What is evaluated and written in one go: a task, or a group of tasks, under a condition."""
+
+    stage: Stage
+    task: str
+    """As the study names it."""
+    condition: Condition
+
+    @property
+    def path(self) -> str:
+        """Its folder in that of the study."""
+        return f"{self.stage}/{self.task}/{self.condition.slug}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for a JSON file."""
+        return {"stage": self.stage, "task": self.task, "condition": self.condition.as_dict()}
+
+    @classmethod
+    def of_dict(cls, found: Mapping[str, Any]) -> Unit:
+        """Return what :meth:`as_dict` made."""
+        return cls(found["stage"], found["task"], Condition.of_dict(found["condition"]))
+
+
+class Outcome(NamedTuple):
+    """What the harness made of a unit."""
+
+    results: Mapping[str, Any]
+    """As it is written."""
+    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    """By task, as they are written."""
+
+
+class StudyFolder:
+    """A folder that a study is run in.
+
+    Args:
+        path: Made when the folder is first held.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder inside the ``with`` block; a process that dies lets go of it.
+
+        Raises:
+            StudyError: Another process holds it, or it cannot be written.
+        """
+        import fcntl
+
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / _LOCK).open("a+")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise StudyError(
+                    f"{self.path} is held by {holder}: wait until it is done, or give another folder with --out"
+                ) from None
+            with _writing(self.path):
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+                lock.flush()
+            yield
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Return what the folder is of; None for a new one. A damaged record is moved aside.
+
+        Raises:
+            StudyError: The folder is of something else.
+        """
+        path = self.path / RECORD
+        if not path.exists():
+            others = [one.name for one in self.path.glob("*") if not one.name.startswith(".")]
+            if others:
+                raise StudyError(
+                    f"{self.path} has no {RECORD} but {', '.join(sorted(others)[:3])}: it is no study's folder; give "
+                    "another with --out"
+                )
+            return None
+        try:
+            return read_record(self.path)
+        except StudyError as error:
+            _logger.warning("%s: moved aside", error)
+            self._set_aside(path)
+            return None
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write what the folder is of.
+
+        Raises:
+            StudyError: It cannot be written.
+        """
+        content = {"format": FORMAT, "version": VERSION, **record}
+        with _writing(self.path / RECORD), whole_file(self.path / RECORD) as file:
+            file.write(_json(content))
+
+    def is_finished(self, unit: Unit, fingerprint: str) -> bool:
+        """Return whether a unit is there and whole; what is damaged, or of something else, is moved aside and named.
+
+        Args:
+            unit: The unit.
+            fingerprint: Of what it should be of.
+
+        Raises:
+            StudyError: It cannot be moved.
+        """
+        folder = self.path / unit.path
+        if not folder.exists():
+            return False
+        fault = _fault(folder, fingerprint)
+        if fault is None:
+            return True
+        _logger.warning("%s: %s; moved aside, it runs again", unit.path, fault)
+        self._set_aside(folder)
+        return False
+
+    def put(self, unit: Unit, fingerprint: str, parts: Mapping[str, Any], outcome: Outcome) -> None:
+        """Write a unit, whole or not at all.
+
+        Args:
+            unit: The unit.
+            fingerprint: Of what it is of.
+            parts: The same for a reader.
+            outcome: What is written.
+
+        Raises:
+            StudyError: It cannot be written.
+        """
+        files = {f"samples_{task}.jsonl": _lines(samples) for task, samples in outcome.samples.items()}
+        files[_RESULTS] = _json(outcome.results)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+        files[_UNIT] = _json({**unit.as_dict(), "fingerprint": fingerprint, "of": parts, "files": hashes})
+        target = self.path / unit.path
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole_folder(target) as folder:
+                for name, content in files.items():
+                    with (folder / name).open("wb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())  # the folder's name must not outlive a power cut that its files do not
+
+    def clear_temporaries(self) -> None:
+        """Remove what a killed process was writing."""
+        import shutil
+
+        for stage in ("sweep", "then"):
+            for folder in self.path.glob(f"{stage}/*/.*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside_others(self, units: Sequence[Unit]) -> list[str]:
+        """Move aside what is of none of these units, and return the paths; the study has changed since.
+
+        Raises:
+            StudyError: It cannot be moved.
+        """
+        known = {unit.path for unit in units}
+        others = [
+            str(folder.relative_to(self.path))
+            for stage in ("sweep", "then")
+            for folder in sorted(self.path.glob(f"{stage}/*/*"))
+            if folder.is_dir() and str(folder.relative_to(self.path)) not in known
+        ]
+        for name in others:
+            self._set_aside(self.path / name)
+        return others
+
+    def results_of(self, unit: Unit) -> ResultsFile:
+        """Return a finished unit's results.
+
+        Raises:
+            ResultsError: They are damaged.
+        """
+        return read_results(self.path / unit.path / _RESULTS)
+
+    def _set_aside(self, path: Path) -> None:
+        """Under another name, by which nobody takes it for results."""
+        name = str(path.relative_to(self.path)).replace("/", "--")
+        with _writing(self.path):
+            aside = self.path / "aside"
+            aside.mkdir(exist_ok=True)
+            number = sum(1 for _ in aside.iterdir())
+            target = aside / f"{number}-{name}"
+            path.rename(target)
+            for results in target.glob("*.json") if target.is_dir() else ():
+                results.rename(results.with_name(f"{results.name}.aside"))
+
+
+class StoredStudy(NamedTuple):
+    """A study's folder as it is read again."""
+
+    path: Path
+    record: Mapping[str, Any]
+    """The content of study.json."""
+    units: Mapping[Unit, ResultsFile]
+    """The finished ones, in the order in which they run."""
+    missing: Sequence[Unit]
+    """Those that are yet to run, or damaged."""
+
+
+def read_study(path: Path) -> StoredStudy:
+    """Read a study's folder, finished or not.
+
+    Raises:
+        StudyError: It is no study's folder.
+    """
+    record = read_record(path)
+    units: dict[Unit, ResultsFile] = {}
+    missing = []
+    for entry in record["units"]:
+        unit = Unit.of_dict(entry)
+        folder = path / unit.path
+        fault = _fault(folder, entry["fingerprint"]) if folder.exists() else "not there"
+        if fault is None:
+            try:
+                units[unit] = read_results(folder / _RESULTS)
+            except ResultsError as error:
+                fault = str(error)
+        if fault is not None:
+            missing.append(unit)
+            if fault != "not there":
+                _logger.warning("%s: %s; left out", folder, fault)
+    return StoredStudy(path, record, units, missing)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the content of a folder's study.json.
+
+    Raises:
+        StudyError: It is missing, damaged, or something else.
+    """
+    file = path / RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(
+            f"{path}: no study's folder: it has no {RECORD}, which `lm-eval-amplify sweep` writes"
+        ) from None
+    except OSError as error:
+        raise StudyError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StudyError(f"{file}: damaged, no valid JSON ({error})") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise StudyError(f"{file}: not a study's record: expected format {FORMAT!r}")
+    if record.get("version") != VERSION:
+        raise StudyError(f"{file}: version {record.get('version')} of the format, this package reads {VERSION}")
+    return record
+
+
+def _fault(folder: Path, fingerprint: str) -> str | None:
+    """Why a unit's folder cannot be used."""
+    try:
+        unit = json.loads((folder / _UNIT).read_text(encoding="utf-8"))
+        if unit["fingerprint"] != fingerprint:
+            return "of another model, neuron file, task or version than the study's now"
+        for name, digest in unit["files"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                return f"{name} is damaged or half-written"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{_UNIT} is damaged or half-written"
+    return None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(
+            f"cannot write {path}: {error.strerror or error}; what is finished is kept: once there is room and "
+            "permission, the same command goes on from there"
+        ) from error
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _lines(samples: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode()
