@@ -51,10 +51,10 @@ class Condition:
 
     @property
     def label(self) -> str:
-        """The treatment for a reader, as ``set max × 1`` or ``scale × 5, layers 0-5``.
+        """The treatment for a reader, as ``set max x 1`` or ``scale x 5, layers 0-5``.
 
         >>> Condition(Intervention("add", 0.5, "max", layers="0-5")).label
-        'add max × 0.5, layers 0-5'
+        'add max x 0.5, layers 0-5'
         """
         one = self.intervention
         if one is None:
@@ -63,10 +63,10 @@ class Condition:
             shown = self.preset
         else:
             statistic = "" if one.operation == "scale" else f" {one.statistic}"
-            shown = f"{one.operation}{statistic} × {one.factor:g}"  # noqa: RUF001  # a multiplication sign
+            shown = f"{one.operation}{statistic} x {one.factor:g}"
         parts = [shown]
         if one.others_operation is not None:
-            parts.append(f"others {one.others_operation} × {one.others_factor:g}")  # noqa: RUF001
+            parts.append(f"others {one.others_operation} x {one.others_factor:g}")
         if one.layers != "all":
             parts.append(f"layers {one.layers}" if "-" in one.layers or "+" in one.layers else f"layer {one.layers}")
         if one.positions != "all":
