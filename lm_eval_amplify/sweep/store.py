@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -90,7 +90,7 @@ class StudyFolder:
         """
         import fcntl
 
-        with _writing(self.path):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / _LOCK).open("a+")
         with lock:
@@ -102,7 +102,7 @@ class StudyFolder:
                 raise StudyError(
                     f"{self.path} is held by {holder}: wait until it is done, or give another folder with --out"
                 ) from None
-            with _writing(self.path):
+            with writing(self.path):
                 lock.truncate(0)
                 lock.write(f"process {os.getpid()} on {socket.gethostname()}")
                 lock.flush()
@@ -137,7 +137,7 @@ class StudyFolder:
             StudyError: It cannot be written.
         """
         content = {"format": FORMAT, "version": VERSION, **record}
-        with _writing(self.path / RECORD), whole_file(self.path / RECORD) as file:
+        with writing(self.path / RECORD), whole_file(self.path / RECORD) as file:
             file.write(_json(content))
 
     def is_finished(self, unit: Unit, fingerprint: str) -> bool:
@@ -160,7 +160,14 @@ class StudyFolder:
         self._set_aside(folder)
         return False
 
-    def put(self, unit: Unit, fingerprint: str, parts: Mapping[str, Any], outcome: Outcome) -> None:
+    def put(
+        self,
+        unit: Unit,
+        fingerprint: str,
+        parts: Mapping[str, Any],
+        outcome: Outcome,
+        default: Callable[[Any], Any] | None = None,
+    ) -> None:
         """Write a unit, whole or not at all.
 
         Args:
@@ -168,16 +175,17 @@ class StudyFolder:
             fingerprint: Of what it is of.
             parts: The same for a reader.
             outcome: What is written.
+            default: Makes something that JSON has of what it has not.
 
         Raises:
             StudyError: It cannot be written.
         """
-        files = {f"samples_{task}.jsonl": _lines(samples) for task, samples in outcome.samples.items()}
-        files[_RESULTS] = _json(outcome.results)
+        files = {f"samples_{task}.jsonl": _lines(samples, default) for task, samples in outcome.samples.items()}
+        files[_RESULTS] = _json(outcome.results, default)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
         files[_UNIT] = _json({**unit.as_dict(), "fingerprint": fingerprint, "of": parts, "files": hashes})
         target = self.path / unit.path
-        with _writing(target):
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with whole_folder(target) as folder:
                 for name, content in files.items():
@@ -194,8 +202,8 @@ class StudyFolder:
             for folder in self.path.glob(f"{stage}/*/.*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def set_aside_others(self, units: Sequence[Unit]) -> list[str]:
-        """Move aside what is of none of these units, and return the paths; the study has changed since.
+    def set_aside_others(self, stage: Stage, units: Sequence[Unit]) -> list[str]:
+        """Move aside what a stage has beside these units, and return the paths: the study has changed since.
 
         Raises:
             StudyError: It cannot be moved.
@@ -203,7 +211,6 @@ class StudyFolder:
         known = {unit.path for unit in units}
         others = [
             str(folder.relative_to(self.path))
-            for stage in ("sweep", "then")
             for folder in sorted(self.path.glob(f"{stage}/*/*"))
             if folder.is_dir() and str(folder.relative_to(self.path)) not in known
         ]
@@ -222,7 +229,7 @@ class StudyFolder:
     def _set_aside(self, path: Path) -> None:
         """Under another name, by which nobody takes it for results."""
         name = str(path.relative_to(self.path)).replace("/", "--")
-        with _writing(self.path):
+        with writing(self.path):
             aside = self.path / "aside"
             aside.mkdir(exist_ok=True)
             number = sum(1 for _ in aside.iterdir())
@@ -310,7 +317,12 @@ def _fault(folder: Path, fingerprint: str) -> str | None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Say of a write inside the ``with`` block that fails what is left and what to do.
+
+    Raises:
+        StudyError: It failed.
+    """
     try:
         yield
     except OSError as error:
@@ -320,9 +332,9 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+def _json(content: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False, default=default) + "\n").encode()
 
 
-def _lines(samples: Sequence[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode()
+def _lines(samples: Sequence[Mapping[str, Any]], default: Callable[[Any], Any] | None) -> bytes:
+    return "".join(json.dumps(one, ensure_ascii=False, default=default) + "\n" for one in samples).encode()

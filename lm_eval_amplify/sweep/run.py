@@ -1,0 +1,223 @@
+"""Runs a study: every unit that is not there yet, then the choice, then what runs under what was chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_eval_amplify.errors import StudyError
+from lm_eval_amplify.progress import Show
+from lm_eval_amplify.provenance import package_version
+from lm_eval_amplify.results.files import ResultsFile
+from lm_eval_amplify.sweep.choosing import Measured, damage_of, metric_of, summarise
+from lm_eval_amplify.sweep.conditions import Condition
+from lm_eval_amplify.sweep.halves import is_chosen_by, is_reported
+from lm_eval_amplify.sweep.neurons import model_name, neurons_of
+from lm_eval_amplify.sweep.plan import Planned, plan_sweep, plan_then
+from lm_eval_amplify.sweep.prepare import Prepared, limit_of
+from lm_eval_amplify.sweep.store import Stage, StudyFolder, Unit
+from lm_eval_amplify.sweep.suites import Suite
+from lm_eval_amplify.sweep.units import UnitRunner
+
+_logger = logging.getLogger(__name__)
+
+
+class Finished(NamedTuple):
+    """What came of a run."""
+
+    ran: int
+    """Units that were evaluated."""
+    kept: int
+    """Units that were there already."""
+    chosen: dict[str, Any] | None
+    """As in study.json."""
+
+
+def run_study(prepared: Prepared, path: Path, report: Show) -> Finished:
+    """Run a study in a folder, or what is left of it.
+
+    Args:
+        prepared: The study.
+        path: The folder; made if there is none.
+        report: Told about progress.
+
+    Raises:
+        AmplifyError: The folder is another study's, is held by another process or cannot be written, or something
+            does not fit; what is finished is kept.
+    """
+    folder = StudyFolder(path)
+    with folder.held():
+        _check_name(folder, prepared.file.name)
+        folder.clear_temporaries()
+        return _Run(prepared, folder, report).run()
+
+
+def _check_name(folder: StudyFolder, name: str) -> None:
+    record = folder.read_record()
+    if record is not None and record["name"] != name:
+        raise StudyError(
+            f"{folder.path} is of the study {record['name']!r}, not of {name!r}: give another folder with --out"
+        )
+
+
+class _Run:
+    def __init__(self, prepared: Prepared, folder: StudyFolder, report: Show) -> None:
+        self._prepared = prepared
+        self._folder = folder
+        self._report = report
+        self._entries: list[dict[str, Any]] = []
+        self._ran = self._kept = 0
+
+    def run(self) -> Finished:
+        prepared = self._prepared
+        neurons = neurons_of(prepared.file, self._folder.path, prepared.lm, prepared.conditions, self._report)
+        self._runner = UnitRunner(prepared.lm, prepared.file.study, neurons)
+        parts = [prepared.part(suite) for suite in prepared.suites]
+        planned = plan_sweep(parts, prepared.conditions, prepared.file.study.controls, prepared.languages)
+        self._begin("sweep", planned, lambda one: prepared.suite(one.unit.task), chosen=None)
+        chosen = self._choose(planned) if prepared.file.study.choose is not None else None
+        if chosen is not None:
+            self._then(chosen)
+        return Finished(self._ran, self._kept, chosen)
+
+    def _then(self, chosen: dict[str, Any]) -> None:
+        prepared = self._prepared
+        conditions = {
+            language: Condition.of_dict(found["condition"])
+            for language, found in chosen["languages"].items()
+            if found["condition"] is not None
+        }
+        by_name = {suite.name: suite for suite in prepared.then_suites}
+        seeds = prepared.file.study.then.random if prepared.file.study.then is not None else ()
+        planned = plan_then([prepared.part(suite) for suite in by_name.values()], conditions, seeds)
+
+        def suite_of(one: Planned) -> Suite:
+            suite = by_name[one.unit.task]
+            return suite if one.targets is None else prepared.built_for(suite, one.targets[0])
+
+        self._begin("then", planned, suite_of, chosen)
+
+    def _begin(
+        self,
+        stage: Stage,
+        planned: Sequence[Planned],
+        suite_of: Callable[[Planned], Suite],
+        chosen: dict[str, Any] | None,
+    ) -> None:
+        """Say in the folder what there will be, and run what there is not."""
+        for other in self._folder.set_aside_others(stage, [one.unit for one in planned]):
+            _logger.warning("%s is no part of the study any more: moved aside", other)
+        parts = {one.unit: self._runner.parts_of(one, suite_of(one)) for one in planned}
+        fingerprints = {unit: _digest(own) for unit, own in parts.items()}
+        self._entries += [{**unit.as_dict(), "fingerprint": digest} for unit, digest in fingerprints.items()]
+        self._write_record(chosen)
+        missing = [one for one in planned if not self._folder.is_finished(one.unit, fingerprints[one.unit])]
+        self._kept += len(planned) - len(missing)
+        for done, one in enumerate(missing):
+            self._report(stage, len(planned) - len(missing) + done, len(planned))
+            outcome = self._runner.run(one, suite_of(one))
+            self._folder.put(one.unit, fingerprints[one.unit], parts[one.unit], outcome, _as_the_harness)
+            self._ran += 1
+        self._report(stage, len(planned), len(planned))
+
+    def _write_record(self, chosen: dict[str, Any] | None) -> None:
+        prepared = self._prepared
+        suites = {suite.name: suite for suite in (*prepared.suites, *(prepared.then_suites if chosen else ()))}
+        self._folder.write_record(
+            {
+                "name": prepared.file.name,
+                "study": prepared.file.study.model_dump(mode="json"),
+                "model": model_name(prepared.file.study),
+                "package_version": package_version(),
+                "languages": list(prepared.languages),
+                "tasks": {
+                    name: {"leaves": suite.languages, "two_sided": suite.is_two_sided} for name, suite in suites.items()
+                },
+                "units": self._entries,
+                "chosen": chosen,
+            }
+        )
+
+    # The choice ------------------------------------------------------------------------------------------------------
+
+    def _choose(self, planned: Sequence[Planned]) -> dict[str, Any]:
+        prepared = self._prepared
+        choose = prepared.file.study.choose
+        assert choose is not None  # noqa: S101  # asked for only where there is one
+        units = {one.unit for one in planned}
+        limit = limit_of(choose)
+        languages = {}
+        for target in prepared.languages:
+            measured = [
+                Measured(one, self._value(one, target, is_chosen_by, units), self._damage(one, target))
+                for one in prepared.conditions
+            ]
+            best = prepared.rule.best(measured)
+            controls = (
+                []
+                if best is None
+                else [best.condition.with_random_neurons(seed) for seed in prepared.file.study.controls.random]
+            )
+            languages[target] = {
+                "condition": None if best is None else best.condition.as_dict(),
+                "value": None if best is None else best.value,
+                "held_out": None if best is None else self._value(best.condition, target, is_reported, units),
+                "random": summarise(self._value(one, target, is_reported, units) for one in controls),
+                "damage": None if best is None else best.damage,
+                "candidates": [
+                    {
+                        "condition": one.condition.as_dict(),
+                        "value": one.value,
+                        "damage": one.damage,
+                        "allowed": prepared.rule.allows(one.damage),
+                    }
+                    for one in measured
+                ],
+            }
+            if best is None:
+                _logger.warning("%s: no condition stays under the limit; nothing runs with it", target)
+        return {
+            "metric": choose.metric,
+            "task": choose.task,
+            "split": choose.split,
+            "limit": {} if limit is None else {limit[0]: limit[1].model_dump(exclude_none=True)},
+            "limit_task": None if prepared.limit_suite is None else prepared.limit_suite.name,
+            "languages": languages,
+        }
+
+    def _value(self, condition: Condition, target: str, half: Any, units: set[Unit]) -> float:
+        choose = self._prepared.file.study.choose
+        assert choose is not None  # noqa: S101
+        suite = self._prepared.suite(choose.task)
+        unit = Unit("sweep", suite.name, condition)
+        if unit not in units:  # a task that runs once for each target
+            unit = Unit("sweep", suite.name, condition.of_language(target))
+        results = self._results(unit)
+        languages = {name: language for name, language in suite.languages.items() if name in results.content["results"]}
+        return metric_of(results, languages, choose.metric, target, choose.split, half)
+
+    def _damage(self, condition: Condition, target: str) -> float | None:
+        choose, suite = self._prepared.file.study.choose, self._prepared.limit_suite
+        limit = None if choose is None else limit_of(choose)
+        if limit is None or suite is None:
+            return None
+        amplified = self._results(Unit("sweep", suite.name, condition.of_language(target)))
+        unamplified = self._results(Unit("sweep", suite.name, Condition()))
+        return damage_of(amplified, unamplified, suite.languages, limit[0], target, limit[1])
+
+    def _results(self, unit: Unit) -> ResultsFile:
+        return self._folder.results_of(unit)
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _as_the_harness(value: Any) -> Any:
+    from lm_eval.utils import handle_non_serializable
+
+    return handle_non_serializable(value)
