@@ -72,7 +72,6 @@ class Prepared:
         """Return a suite of both sides with documents for one target alone."""
         key = (suite.name, target)
         if key not in self._built_for:
-            self._built_for.clear()  # targets come one after the other, and each has documents of its own
             with without_warnings():  # of the target's own tasks, which are left out
                 (built,) = self._load([suite.how.model_copy(update={"task": suite.name})], (target,))
             built.build(self.file.study, self.lm)
