@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from lm_eval_amplify.sweep.store import Stage, StudyFolder, Unit
 from lm_eval_amplify.sweep.suites import Suite
 from lm_eval_amplify.sweep.units import UnitRunner
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _logger = logging.getLogger(__name__)
 
 
@@ -74,6 +76,8 @@ class _Run:
 
     def run(self) -> Finished:
         prepared = self._prepared
+        if self._folder.read_record() is None:
+            self._write_record(chosen=None)  # what comes first takes long, and must be known for this study's
         neurons = neurons_of(prepared.file, self._folder.path, prepared.lm, prepared.conditions, self._report)
         self._runner = UnitRunner(prepared.lm, prepared.file.study, neurons)
         parts = [prepared.part(suite) for suite in prepared.suites]
@@ -218,6 +222,8 @@ def _digest(parts: Any) -> str:
 
 
 def _as_the_harness(value: Any) -> Any:
+    """What JSON has not, as the harness writes it, but for the addresses of functions, which differ from run to run."""
     from lm_eval.utils import handle_non_serializable
 
-    return handle_non_serializable(value)
+    plain = handle_non_serializable(value)
+    return _ADDRESS.sub("", plain) if isinstance(plain, str) else plain
