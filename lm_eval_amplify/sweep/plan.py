@@ -78,7 +78,10 @@ def _unamplified(stage: Stage, part: Part) -> Planned:
 
 def _of_condition(stage: Stage, part: Part, condition: Condition, targets: Sequence[str]) -> Iterator[Planned]:
     if part.is_two_sided or part.amplify == "self":
-        yield Planned(Unit(stage, part.name, condition), tuple(dict.fromkeys(part.languages)))
+        known = None if part.is_two_sided else {*targets, None}  # a base language need not have neurons
+        languages = tuple(dict.fromkeys(one for one in part.languages if known is None or one in known))
+        if languages:
+            yield Planned(Unit(stage, part.name, condition), languages)
         return
     for target in targets:
         yield from _of_target(stage, part, condition, target)

@@ -15,6 +15,7 @@ from lm_eval_amplify.errors import InterventionError, LanguageError, StudyError,
 from lm_eval_amplify.intervention import Operation, Positions, parse_layers
 from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.presets import PRESETS, make_intervention
+from lm_eval_amplify.resources import recipes_folder
 from lm_eval_amplify.sweep.conditions import Condition
 from lm_eval_amplify.sweep.halves import Split
 from lm_eval_amplify.sweep.yaml_lines import Located, read_yaml
@@ -285,13 +286,13 @@ def read_study_file(path: Path, changes: Sequence[str] = ()) -> StudyFile:
     """Read and validate a study's file.
 
     Args:
-        path: The file.
+        path: The file, or the name of one that ships with the package: ``babel``.
         changes: Entries to set instead, ``model.pretrained=gpt2``; the values are YAML.
 
     Raises:
         StudyError: It is wrong; names the key, the line and what may be there.
     """
-    located = read_yaml(path)
+    located = read_yaml(_of_package(path))
     if not isinstance(located.content, dict):
         raise StudyError(f"{path}: expected keys such as model, neurons, interventions and tasks")
     content = located.content
@@ -306,6 +307,17 @@ def read_study_file(path: Path, changes: Sequence[str] = ()) -> StudyFile:
             where = "neurons" if name == "neurons" else "languages" if name == "language" else "interventions"
             raise located.error(("model", name), f"the study varies it: say it under {where}")
     return StudyFile(study, located)
+
+
+def _of_package(path: Path) -> Path:
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    bundled = {one.stem: one for one in sorted(recipes_folder().glob("*.yaml"))}
+    if path.name not in bundled:
+        raise StudyError(
+            f"no study {str(path)!r}{did_you_mean(path.name, bundled)}: give a file, or one of {', '.join(bundled)}"
+        )
+    return bundled[path.name]
 
 
 def _set(content: dict[str, Any], change: str) -> None:
