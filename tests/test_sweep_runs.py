@@ -49,8 +49,8 @@ def samples(folder: Path, task: str) -> list[dict]:
 def test_every_unit_of_the_plan_is_there_and_read_again(whole):
     out, finished = whole
     stored = read_study(out)
-    # LSS: two conditions, each with a control. Perplexity: unamplified, and each of these for three targets.
-    sweep = 4 + 1 + 12
+    # LSS: two conditions, each with a control. Perplexity: unamplified, and the conditions for three targets.
+    sweep = 4 + 1 + 6
     then = 1 + len([one for one in finished.chosen["languages"].values() if one["condition"]])
     assert len(stored.units) == finished.ran == sweep + then
     assert not stored.missing

@@ -37,6 +37,7 @@ class Forward:
         self._on: On = on if on is not None else lambda _roles: nullcontext()
         self._head = getattr(model, "get_output_embeddings", lambda: None)()
         self._takes = set(inspect.signature(model.forward).parameters)
+        self._cache_name = "cache" if "cache" in self._takes else "past_key_values"  # as before transformers 5.24
         self.only_selected = False
         """Whether the last pass computed logits at the selected positions alone."""
 
@@ -56,7 +57,7 @@ class Forward:
         if batch.seen is not None:
             options["attention_mask"] = self._mask(batch.seen.to(self.device), batch.prefix)
         if cache is not None:
-            options |= {"past_key_values": cache, "use_cache": True}
+            options |= {self._cache_name: cache, "use_cache": True}
         elif "use_cache" in self._takes or "kwargs" in self._takes:
             options["use_cache"] = False
         roles = None if batch.roles is None else batch.roles.to(self.device)

@@ -18,6 +18,8 @@ class Part(NamedTuple):
     """Of its tasks."""
     is_two_sided: bool
     amplify: Amplify
+    has_controls: bool = True
+    """Whether it runs with random neurons, too."""
 
 
 class Planned(NamedTuple):
@@ -49,7 +51,8 @@ def plan_sweep(
         if controls.unamplified and not part.is_two_sided:
             planned.append(_unamplified("sweep", part))
         for condition in conditions:
-            for one in (condition, *map(condition.with_random_neurons, controls.random)):
+            seeds = controls.random if part.has_controls else ()
+            for one in (condition, *map(condition.with_random_neurons, seeds)):
                 planned += _of_condition("sweep", part, one, targets)
     return planned
 

@@ -86,10 +86,11 @@ class Prepared:
 
     def part(self, suite: Suite) -> Part:
         """Return what a plan has to know of a suite."""
-        amplify = suite.how.amplify
-        if self.limit_suite is suite and amplify == "self":
+        amplify, is_limit = suite.how.amplify, self.limit_suite is suite
+        if is_limit and amplify == "self":
             amplify = "matrix"  # the limit is on what happens to the other languages
-        return Part(suite.name, tuple(suite.languages.values()), suite.is_two_sided, amplify)
+        # What random neurons damage limits nothing, and would be most of the units.
+        return Part(suite.name, tuple(suite.languages.values()), suite.is_two_sided, amplify, not is_limit)
 
     @property
     def limit_suite(self) -> Suite | None:
@@ -157,7 +158,7 @@ def load_lm(file: StudyFile) -> StudyModel:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(str(file.located.error(("model",), f"cannot load {name!r}: {reason}"))) from error
-    lm.config.name_or_path = name  # what is recorded; the embedded model's folder is this machine's
+    lm.model.config.name_or_path = name  # what is recorded; the embedded model's folder is this machine's
     return lm
 
 

@@ -310,9 +310,9 @@ def read_study_file(path: Path, changes: Sequence[str] = ()) -> StudyFile:
 
 
 def _of_package(path: Path) -> Path:
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return path
     bundled = {one.stem: one for one in sorted(recipes_folder().glob("*.yaml"))}
+    if path.exists() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return path
     if path.name not in bundled:
         raise StudyError(
             f"no study {str(path)!r}{did_you_mean(path.name, bundled)}: give a file, or one of {', '.join(bundled)}"
