@@ -19,6 +19,8 @@ from harness_runs import evaluator
 from lm_eval_amplify import write_neurons
 from lm_eval_amplify.errors import StudyError
 from lm_eval_amplify.report.leaderboard import boards_of, read_rows
+from lm_eval_amplify.sweep.prepare import prepare
+from lm_eval_amplify.sweep.run import run_study
 from lm_eval_amplify.sweep.store import StudyFolder, Unit, read_study
 
 CONDITION = "set-max-1.0"
@@ -212,6 +214,13 @@ def test_a_second_process_on_the_folder_says_who_holds_it(whole, study):
         pytest.raises(StudyError, match=rf"is held by process {os.getpid()} on \S+: wait"),
     ):
         studies.run(study, whole[0])
+
+
+def test_several_processes_are_told_to_be_one(whole, study, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    prepared = prepare(study)
+    with pytest.raises(StudyError, match="one of 2 processes: a study runs in one"):
+        run_study(prepared, whole[0], lambda *_: None)
 
 
 def test_a_disk_that_fills_up_is_a_clear_line_and_the_study_goes_on(tmp_path, whole, study):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ def run_study(prepared: Prepared, path: Path, report: Show) -> Finished:
         AmplifyError: The folder is another study's, is held by another process or cannot be written, or something
             does not fit; what is finished is kept.
     """
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise StudyError(f"one of {processes} processes: a study runs in one; start it without accelerate or torchrun")
     folder = StudyFolder(path)
     with folder.held():
         _check_name(folder, prepared.file.name)

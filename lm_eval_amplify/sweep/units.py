@@ -41,8 +41,7 @@ class UnitRunner:
         self._study = study
         self._neurons = neurons
         self._unamplified: tuple[str, Mapping[Any, Any]] = ("", {})
-        lm.shows_progress = False
-        lm.remember_encodings()
+        self._suite: Suite | None = None
 
     def parts_of(self, planned: Planned, suite: Suite) -> dict[str, Any]:
         """Return everything that a unit's numbers come from, by name."""
@@ -81,6 +80,9 @@ class UnitRunner:
             self._lm.switch(None, None, condition.language)
         else:
             self._lm.switch(condition.intervention, self._neurons[condition.seed][1], condition.language)
+        if suite is not self._suite:
+            self._suite = suite
+            self._lm.remember_encodings()
         chosen = suite.within(planned.languages)
         self._seed()
         self._remember_unamplified(chosen["tasks"])
