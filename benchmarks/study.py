@@ -155,7 +155,7 @@ def overhead(folder: Path) -> None:
     from lm_eval_amplify.models.packed import PackedHFLM
     from lm_eval_amplify.sweep.prepare import prepare
     from lm_eval_amplify.sweep.run import run_study
-    from lm_eval_amplify.sweep.study import read_study_file
+    from lm_eval_amplify.sweep.study_file import read_study_file
     from lm_eval_amplify.sweep.units import UnitRunner
 
     prepared = prepare(read_study_file(study_file(folder, 11, languages=list(ALL), interventions=[{"factor": [1, 2]}])))

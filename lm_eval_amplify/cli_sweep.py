@@ -34,7 +34,7 @@ def sweep(
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, of every task anew; before it is imported
     from lm_eval_amplify import plugin
     from lm_eval_amplify.progress import progress_bar
-    from lm_eval_amplify.sweep.study import read_study_file
+    from lm_eval_amplify.sweep.study_file import read_study_file
 
     file = read_study_file(study, changes or ())
     plugin.install()

@@ -9,7 +9,7 @@ import yaml
 
 from lm_eval_amplify.sweep.prepare import prepare
 from lm_eval_amplify.sweep.run import Finished, run_study
-from lm_eval_amplify.sweep.study import StudyFile, read_study_file
+from lm_eval_amplify.sweep.study_file import StudyFile, read_study_file
 
 LANGUAGES = ["est_Latn", "ind_Latn", "zho_Hans"]
 TIMES = ("date", "total_evaluation_time_seconds")

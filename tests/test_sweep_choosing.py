@@ -29,6 +29,10 @@ def stored(values: dict[str, list[dict]], reported: dict[str, dict] | None = Non
     return ResultsFile(Path("results.json"), json.loads(json.dumps(content)))
 
 
+def documents(results: ResultsFile):
+    return lambda task: results.documents(task)["none"]
+
+
 LSS = stored(
     {
         "lss_est_Latn": [{"lss_ind_Latn": value} for value in (1.0, 0.0, 1.0, 0.0, NAN, 1.0)],
@@ -39,26 +43,38 @@ LANGUAGES = {"lss_est_Latn": "est_Latn", "lss_fra_Latn": "fra_Latn"}
 
 
 def test_the_value_is_the_mean_over_tasks_of_one_half_of_the_documents():
-    chosen = metric_of(LSS, LANGUAGES, "lss", "ind_Latn", "half", is_chosen_by)
+    chosen = metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", is_chosen_by)
     assert chosen == pytest.approx((2 / 2 + 1 / 3) / 2)  # documents 0, 2, 4; a NaN is left out
-    assert metric_of(LSS, LANGUAGES, "lss", "ind_Latn", "half", is_reported) == pytest.approx((1 / 3 + 2 / 2) / 2)
+    assert metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", is_reported) == pytest.approx(
+        (1 / 3 + 2 / 2) / 2
+    )
     whole = (3 / 5 + 3 / 5) / 2
-    assert metric_of(LSS, LANGUAGES, "lss", "ind_Latn", "none", is_chosen_by) == pytest.approx(whole)
+    assert metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "none", is_chosen_by) == pytest.approx(whole)
+
+
+def test_the_target_s_own_task_does_not_count():
+    """It has no other target than the others, and its ``lss`` is their mean."""
+    own = {"lss_ind_Latn": [{"lss_est_Latn": 0.0, "lss": 0.0}] * 6}
+    both = stored(own | {task: [*LSS.content["samples"][task]] for task in LANGUAGES})
+    languages = LANGUAGES | {"lss_ind_Latn": "ind_Latn"}
+    for half in (is_chosen_by, is_reported):
+        without = metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", half)
+        assert metric_of(documents(both), languages, "lss", "ind_Latn", "half", half) == without
 
 
 def test_a_metric_of_one_side_is_that_of_the_tasks_in_the_language():
     results = stored({"xcopa_est_Latn": [{"acc": 1.0}, {"acc": 0.0}], "xcopa_ind_Latn": [{"acc": 0.0}, {"acc": 0.0}]})
     languages = {"xcopa_est_Latn": "est_Latn", "xcopa_ind_Latn": "ind_Latn"}
-    assert metric_of(results, languages, "acc", "est_Latn", "half", is_chosen_by) == 1.0
-    assert metric_of(results, languages, "acc", "est_Latn", "half", is_reported) == 0.0
+    assert metric_of(documents(results), languages, "acc", "est_Latn", "half", is_chosen_by) == 1.0
+    assert metric_of(documents(results), languages, "acc", "est_Latn", "half", is_reported) == 0.0
 
 
 def test_a_metric_that_is_no_mean_or_is_not_there_is_refused():
     results = stored({"ppl_est_Latn": [{"bits_per_byte": [-3.0, 4]}]})
     with pytest.raises(StudyError, match="no mean over documents"):
-        metric_of(results, {"ppl_est_Latn": "est_Latn"}, "bits_per_byte", "est_Latn", "half", is_chosen_by)
+        metric_of(documents(results), {"ppl_est_Latn": "est_Latn"}, "bits_per_byte", "est_Latn", "half", is_chosen_by)
     with pytest.raises(StudyError, match="no task has it for est_Latn"):
-        metric_of(results, {"ppl_est_Latn": "est_Latn"}, "acc", "est_Latn", "half", is_chosen_by)
+        metric_of(documents(results), {"ppl_est_Latn": "est_Latn"}, "acc", "est_Latn", "half", is_chosen_by)
 
 
 def test_damage_is_the_mean_over_the_other_languages():

@@ -19,9 +19,10 @@ from harness_runs import evaluator
 from lm_eval_amplify import write_neurons
 from lm_eval_amplify.errors import StudyError
 from lm_eval_amplify.report.leaderboard import boards_of, read_rows
+from lm_eval_amplify.sweep.folder import StudyFolder
 from lm_eval_amplify.sweep.prepare import prepare
 from lm_eval_amplify.sweep.run import run_study
-from lm_eval_amplify.sweep.store import StudyFolder, Unit, read_study
+from lm_eval_amplify.sweep.store import Unit, read_study
 
 CONDITION = "set-max-1.0"
 
@@ -229,7 +230,7 @@ def test_a_disk_that_fills_up_is_a_clear_line_and_the_study_goes_on(tmp_path, wh
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "import conftest, studies; from lm_eval_amplify.errors import StudyError\n"
-        "from lm_eval_amplify.sweep.study import read_study_file\n"
+        "from lm_eval_amplify.sweep.study_file import read_study_file\n"
         "from lm_eval_amplify.sweep.prepare import prepare\n"
         "from lm_eval_amplify.sweep.run import run_study\n"
         "from pathlib import Path\n"

@@ -10,7 +10,7 @@ import yaml
 
 from lm_eval_amplify.errors import AmplifyError, StudyError
 from lm_eval_amplify.sweep.prepare import prepare
-from lm_eval_amplify.sweep.study import read_study_file
+from lm_eval_amplify.sweep.study_file import read_study_file
 
 TEXT = """\
 model:

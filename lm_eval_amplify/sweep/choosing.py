@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_amplify.errors import ResultsError, StudyError
-from lm_eval_amplify.results.files import ResultsFile
+from lm_eval_amplify.results.files import Document, ResultsFile
 from lm_eval_amplify.sweep.conditions import Condition
-from lm_eval_amplify.sweep.halves import Split, is_chosen_by, is_reported
+from lm_eval_amplify.sweep.halves import Split
 from lm_eval_amplify.sweep.study import Bound
 
 Half = Callable[[int, Split], bool]
@@ -51,7 +51,12 @@ class Rule(NamedTuple):
 
 
 def metric_of(
-    results: ResultsFile, languages: Mapping[str, str | None], metric: str, target: str, split: Split, half: Half
+    documents_of: Callable[[str], Mapping[int, Document]],
+    languages: Mapping[str, str | None],
+    metric: str,
+    target: str,
+    split: Split,
+    half: Half,
 ) -> float:
     """Return a metric for a target language over half of the documents; NaN where it has no value.
 
@@ -59,23 +64,24 @@ def metric_of(
     target (``lss_ind_Latn``), all tasks count, else those in the target language.
 
     Args:
-        results: Of a unit.
-        languages: Of its tasks.
+        documents_of: Returns a task's documents, by number.
+        languages: Of the unit's tasks.
         metric: Without target.
         target: FLORES-200 code.
         split: How documents are split.
-        half: :func:`is_chosen_by` or :func:`is_reported`.
+        half: Which documents count: :func:`~lm_eval_amplify.sweep.halves.is_chosen_by`, or ``is_reported``.
 
     Raises:
         StudyError: The metric is no mean over documents, or no task has it.
     """
+    of_target = f"{metric}_{target}"
+    found = {task: documents_of(task) for task in languages}
+    # Of tasks of both sides the target's own has the metric of the other targets, and their mean: neither is of it.
+    name = of_target if any(_has(documents, of_target) for documents in found.values()) else metric
     means = []
     missing = True
-    for task, language in languages.items():
-        documents = next(iter((results.documents(task) or {}).values()), {})
-        names = {name for one in documents.values() for name in one.values}
-        name = f"{metric}_{target}" if f"{metric}_{target}" in names else metric if language == target else None
-        if name is None or name not in names:
+    for task, documents in found.items():
+        if not _has(documents, name) or (name == metric and languages[task] != target):
             continue
         missing = False
         values: list[Any] = [one.values.get(name) for number, one in documents.items() if half(number, split)]
@@ -89,6 +95,10 @@ def metric_of(
     if missing:
         raise StudyError(f"choose.metric {metric}: no task has it for {target}; of each of {', '.join(languages)}")
     return math.fsum(means) / len(means) if means else math.nan
+
+
+def _has(documents: Mapping[int, Document], name: str) -> bool:
+    return any(name in one.values for one in documents.values())
 
 
 def damage_of(
@@ -129,7 +139,3 @@ def summarise(values: Iterable[float]) -> dict[str, float] | None:
     if not known:
         return None
     return {"mean": math.fsum(known) / len(known), "min": min(known), "max": max(known)}
-
-
-HALVES: dict[str, Half] = {"value": is_chosen_by, "held_out": is_reported}
-"""What a choice is told by, and what it is reported by."""

@@ -17,8 +17,9 @@ from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons, wr
 from lm_eval_amplify.neurons.random_control import random_control
 from lm_eval_amplify.provenance import neuron_file_hash, package_version
 from lm_eval_amplify.sweep.conditions import Condition
-from lm_eval_amplify.sweep.store import writing
-from lm_eval_amplify.sweep.study import Identify, Study, StudyFile
+from lm_eval_amplify.sweep.folder import writing
+from lm_eval_amplify.sweep.study import Identify, Study
+from lm_eval_amplify.sweep.study_file import StudyFile
 from lm_eval_amplify.sweep.units import NeuronFiles
 from lm_eval_amplify.whole_files import whole_file
 

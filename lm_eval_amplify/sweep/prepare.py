@@ -16,7 +16,8 @@ from lm_eval_amplify.sweep.choosing import Rule
 from lm_eval_amplify.sweep.conditions import Condition
 from lm_eval_amplify.sweep.neurons import model_name
 from lm_eval_amplify.sweep.plan import Part
-from lm_eval_amplify.sweep.study import Bound, Choose, StudyFile, TaskRun
+from lm_eval_amplify.sweep.study import Bound, Choose, TaskRun
+from lm_eval_amplify.sweep.study_file import StudyFile
 from lm_eval_amplify.sweep.suites import Suite, TaskIndex, load_suites
 
 _Place = tuple[str | int, ...]

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 from lm_eval_amplify.errors import StudyError
 from lm_eval_amplify.progress import Show
 from lm_eval_amplify.provenance import package_version
-from lm_eval_amplify.results.files import ResultsFile
-from lm_eval_amplify.sweep.choosing import Measured, damage_of, metric_of, summarise
+from lm_eval_amplify.sweep.choice import choose
 from lm_eval_amplify.sweep.conditions import Condition
-from lm_eval_amplify.sweep.halves import is_chosen_by, is_reported
+from lm_eval_amplify.sweep.folder import StudyFolder
 from lm_eval_amplify.sweep.neurons import model_name, neurons_of
 from lm_eval_amplify.sweep.plan import Planned, plan_sweep, plan_then
-from lm_eval_amplify.sweep.prepare import Prepared, limit_of
-from lm_eval_amplify.sweep.store import Stage, StudyFolder, Unit
+from lm_eval_amplify.sweep.prepare import Prepared
+from lm_eval_amplify.sweep.store import Stage
 from lm_eval_amplify.sweep.suites import Suite
 from lm_eval_amplify.sweep.units import UnitRunner
 
@@ -86,7 +85,8 @@ class _Run:
         parts = [prepared.part(suite) for suite in prepared.suites]
         planned = plan_sweep(parts, prepared.conditions, prepared.file.study.controls, prepared.languages)
         self._begin("sweep", planned, lambda one: prepared.suite(one.unit.task), chosen=None)
-        chosen = self._choose(planned) if prepared.file.study.choose is not None else None
+        rule = prepared.file.study.choose
+        chosen = None if rule is None else choose(prepared, rule, self._folder.results_of)
         if chosen is not None:
             self._then(chosen)
         return Finished(self._ran, self._kept, chosen)
@@ -148,76 +148,6 @@ class _Run:
                 "chosen": chosen,
             }
         )
-
-    # The choice ------------------------------------------------------------------------------------------------------
-
-    def _choose(self, planned: Sequence[Planned]) -> dict[str, Any]:
-        prepared = self._prepared
-        choose = prepared.file.study.choose
-        assert choose is not None  # noqa: S101  # asked for only where there is one
-        units = {one.unit for one in planned}
-        limit = limit_of(choose)
-        languages = {}
-        for target in prepared.languages:
-            measured = [
-                Measured(one, self._value(one, target, is_chosen_by, units), self._damage(one, target))
-                for one in prepared.conditions
-            ]
-            best = prepared.rule.best(measured)
-            controls = (
-                []
-                if best is None
-                else [best.condition.with_random_neurons(seed) for seed in prepared.file.study.controls.random]
-            )
-            languages[target] = {
-                "condition": None if best is None else best.condition.as_dict(),
-                "value": None if best is None else best.value,
-                "held_out": None if best is None else self._value(best.condition, target, is_reported, units),
-                "random": summarise(self._value(one, target, is_reported, units) for one in controls),
-                "damage": None if best is None else best.damage,
-                "candidates": [
-                    {
-                        "condition": one.condition.as_dict(),
-                        "value": one.value,
-                        "damage": one.damage,
-                        "allowed": prepared.rule.allows(one.damage),
-                    }
-                    for one in measured
-                ],
-            }
-            if best is None:
-                _logger.warning("%s: no condition stays under the limit; nothing runs with it", target)
-        return {
-            "metric": choose.metric,
-            "task": choose.task,
-            "split": choose.split,
-            "limit": {} if limit is None else {limit[0]: limit[1].model_dump(exclude_none=True)},
-            "limit_task": None if prepared.limit_suite is None else prepared.limit_suite.name,
-            "languages": languages,
-        }
-
-    def _value(self, condition: Condition, target: str, half: Any, units: set[Unit]) -> float:
-        choose = self._prepared.file.study.choose
-        assert choose is not None  # noqa: S101
-        suite = self._prepared.suite(choose.task)
-        unit = Unit("sweep", suite.name, condition)
-        if unit not in units:  # a task that runs once for each target
-            unit = Unit("sweep", suite.name, condition.of_language(target))
-        results = self._results(unit)
-        languages = {name: language for name, language in suite.languages.items() if name in results.content["results"]}
-        return metric_of(results, languages, choose.metric, target, choose.split, half)
-
-    def _damage(self, condition: Condition, target: str) -> float | None:
-        choose, suite = self._prepared.file.study.choose, self._prepared.limit_suite
-        limit = None if choose is None else limit_of(choose)
-        if limit is None or suite is None:
-            return None
-        amplified = self._results(Unit("sweep", suite.name, condition.of_language(target)))
-        unamplified = self._results(Unit("sweep", suite.name, Condition()))
-        return damage_of(amplified, unamplified, suite.languages, limit[0], target, limit[1])
-
-    def _results(self, unit: Unit) -> ResultsFile:
-        return self._folder.results_of(unit)
 
 
 def _digest(parts: Any) -> str:

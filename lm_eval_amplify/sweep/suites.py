@@ -41,7 +41,12 @@ class Suite:
     @property
     def is_two_sided(self) -> bool:
         """Whether its tasks ask for both sides themselves."""
-        return all(getattr(task, "is_two_sided", False) for task in self.tasks.values())
+        return all(_is_two_sided(task) for task in self.tasks.values())
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some of its tasks ask for both sides, and others do not."""
+        return not self.is_two_sided and any(_is_two_sided(task) for task in self.tasks.values())
 
     @property
     def metrics(self) -> set[str]:
@@ -118,9 +123,13 @@ def load_suites(
             if not within["tasks"]:
                 have = ", ".join(sorted({language for language in suite.languages.values() if language}))
                 raise tasks.error(place, f"{name} has no task in {', '.join(bases or ())}: it has {have or 'none'}")
-            suite = Suite(name, within, run)
-            _configure(suite, study)
-            found[name] = place, suite
+            for suite in _apart(Suite(name, within, run)):
+                if suite.is_mixed:
+                    raise tasks.error(
+                        place, f"{name} has tasks that compare both sides themselves, and others: name them apart"
+                    )
+                _configure(suite, study)
+                found[suite.name] = place, suite
     return list(found.values())
 
 
@@ -188,6 +197,18 @@ class TaskIndex:
         if any(letter in pattern for letter in "*?["):
             return [name for name in every if fnmatchcase(name, pattern)]
         return [pattern] if pattern in every else []
+
+
+def _apart(suite: Suite) -> list[Suite]:
+    """The tasks of a tag, which are many without a group, one by one."""
+    loaded = suite.within(suite.languages.values())
+    if loaded["groups"] or len(suite.tasks) == 1:
+        return [suite]
+    return [Suite(name, {"tasks": {name: task}, "groups": {}}, suite.how) for name, task in suite.tasks.items()]
+
+
+def _is_two_sided(task: Any) -> bool:
+    return bool(getattr(task, "is_two_sided", False))
 
 
 def _configure(suite: Suite, study: Study) -> None:

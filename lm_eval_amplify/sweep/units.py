@@ -18,8 +18,8 @@ from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.models.paired_draws import is_sampled
 from lm_eval_amplify.neurons import NeuronFile
 from lm_eval_amplify.provenance import neuron_file_hash, package_version
+from lm_eval_amplify.sweep.folder import Outcome
 from lm_eval_amplify.sweep.plan import Planned
-from lm_eval_amplify.sweep.store import Outcome
 from lm_eval_amplify.sweep.study import Study
 from lm_eval_amplify.sweep.suites import Suite
 
@@ -63,6 +63,7 @@ class UnitRunner:
             "bootstrap_iters": study.bootstrap_iters,
             "seed": study.seed,
             "batch_size": study.model.get("batch_size", 1),
+            "metadata": {name: value for name, value in study.metadata.items() if name != "data_dir"},
         }
         return parts
 
@@ -100,7 +101,7 @@ class UnitRunner:
             fewshot_as_multiturn=self._study.fewshot_as_multiturn,
         )
         samples = {task: [_as_logged(one) for one in own] for task, own in found.pop("samples").items()}
-        results = {**found, **self._of_run(planned, samples), "date": began}
+        results = {**found, **self._of_run(planned, suite, samples), "date": began}
         results["total_evaluation_time_seconds"] = str(time.perf_counter() - clock)
         return Outcome(results, samples)
 
@@ -130,7 +131,7 @@ class UnitRunner:
             self._unamplified = (key, self._lm.unamplified_answers)
         self._lm.recall(self._unamplified[1])
 
-    def _of_run(self, planned: Planned, samples: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    def _of_run(self, planned: Planned, suite: Suite, samples: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
         """What the harness adds to its results, but for what describes the machine and changes from run to run."""
         from lm_eval.utils import hash_string
 
@@ -151,7 +152,7 @@ class UnitRunner:
             "batch_sizes": [],
             "device": study.model.get("device"),
             "use_cache": None,
-            "limit": study.limit,
+            "limit": suite.how.limit or study.limit,
             "bootstrap_iters": study.bootstrap_iters,
             "gen_kwargs": study.gen_kwargs or None,
             "random_seed": study.seed,
