@@ -29,7 +29,8 @@ LAYERS = [
     ["sweep"],
     ["report"],
     ["demo_page", "side_by_side"],
-    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_generate", "cli_sweep", "cli"],
+    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_report", "cli_generate", "cli_sweep"],
+    ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
