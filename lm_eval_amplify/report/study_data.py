@@ -153,9 +153,14 @@ class StudyData:
         return self.record.get("chosen") or (self.record.get("study") or {}).get("choose") or {}
 
     def leaves(self, task: str) -> Mapping[str, str | None]:
-        """Return the tasks of a task as the study names it, each with its language if it has one."""
+        """Return the tasks of a task as the study names it, each with its language if it has one.
+
+        In the order of the target languages, so that a matrix has its diagonal where one looks for it.
+        """
         found: Mapping[str, str | None] = self.record["tasks"].get(task, {}).get("leaves") or {}
-        return found
+        places = {language: place for place, language in enumerate(self.languages)}
+        order = sorted(found, key=lambda leaf: places.get(found[leaf] or "", len(places)))
+        return {leaf: found[leaf] for leaf in order}
 
     def is_two_sided(self, task: str) -> bool:
         """Return whether a task compares the amplified with the unamplified model by itself."""
