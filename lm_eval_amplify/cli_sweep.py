@@ -46,7 +46,7 @@ def sweep(
         _print_plan(prepared)
         return
     folder = out if out is not None else Path("results") / file.name
-    with progress_bar("units") as report:
+    with progress_bar("") as report:
         finished = run_study(prepared, folder, report)
     kept = f", {finished.kept} were there" if finished.kept else ""
     typer.echo(f"{finished.ran} units ran{kept}: {folder}")

@@ -236,7 +236,7 @@ def test_a_disk_that_fills_up_is_a_clear_line_and_the_study_goes_on(tmp_path, wh
         "from pathlib import Path\n"
         "prepared = prepare(read_study_file(Path(sys.argv[1])))\n"
         "def report(stage, done, total):\n"
-        "    if stage == 'sweep' and done == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "    if stage == 'sweep, units' and done == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: run_study(prepared, Path(sys.argv[2]), report)\n"
         "except StudyError as error: print(error); sys.exit(2)\n"
     )

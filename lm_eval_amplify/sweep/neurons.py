@@ -90,6 +90,10 @@ class _Keeper:
                 file.write(json.dumps(known, indent=2, sort_keys=True).encode())
         return found
 
+    def keeping(self, lm: AmplifiedHFLM) -> Keeping:
+        """Keeps what is found of each language until the whole file is there."""
+        return Keeping(self.folder / "counts", f"{lm.provenance['model']} {lm.model.dtype}")
+
     def _known(self) -> dict[str, Any]:
         try:
             known = json.loads((self.folder / _KEYS).read_text(encoding="utf-8"))
@@ -99,9 +103,9 @@ class _Keeper:
 
 
 def _found(file: StudyFile, how: Identify, keeper: _Keeper, lm: AmplifiedHFLM, report: Report) -> NeuronFile:
-    identity = f"{lm.provenance['model']} {lm.model.dtype}"
+    keeping = keeper.keeping(lm)
     codes = how.languages or file.study.languages or ()
-    key = _digest(how.model_dump(mode="json"), list(codes), identity, package_version())
+    key = _digest(how.model_dump(mode="json"), list(codes), keeping.identity, package_version())
     found = keeper.get(OWN, key)
     if found is not None:
         return found
@@ -119,7 +123,7 @@ def _found(file: StudyFile, how: Identify, keeper: _Keeper, lm: AmplifiedHFLM, r
             statistics=statistics,
             model_name=model_name(file.study),
             report=report,
-            keeping=(keeping := Keeping(keeper.folder / "counts", identity)),
+            keeping=keeping,
         )
     except AmplifyError as error:
         raise file.located.error(("identify",), str(error)) from error
@@ -146,16 +150,21 @@ def _control(
     found = keeper.get(name, key)
     if found is not None:
         return found
+    keeping = keeper.keeping(lm)
     try:
         content = random_control(own, seed, intermediate_size=own.manifest.intermediate_size)
         if statistics and corpus is not None:
             how = file.study.identify or Identify(corpus=corpus, allow_short=True)
             texts = _texts(how, corpus, tokens)
-            content = add_statistics(content, lm.model, lm.tokenizer, texts, statistics=statistics, report=report)
+            content = add_statistics(
+                content, lm.model, lm.tokenizer, texts, statistics=statistics, report=report, keeping=keeping
+            )
     except AmplifyError as error:
         place = ("controls", "corpus") if controls.corpus else ("controls", "random")
         raise file.located.error(place, str(error)) from error
-    return keeper.put(name, key, content)
+    kept = keeper.put(name, key, content)
+    keeping.clear()
+    return kept
 
 
 def _source(file: StudyFile, own: NeuronFile) -> tuple[str, int | None]:

@@ -125,11 +125,11 @@ class _Run:
         missing = [one for one in planned if not self._folder.is_finished(one.unit, fingerprints[one.unit])]
         self._kept += len(planned) - len(missing)
         for done, one in enumerate(missing):
-            self._report(stage, len(planned) - len(missing) + done, len(planned))
+            self._report(f"{stage}, units", len(planned) - len(missing) + done, len(planned))
             outcome = self._runner.run(one, suite_of(one))
             self._folder.put(one.unit, fingerprints[one.unit], parts[one.unit], outcome, _as_the_harness)
             self._ran += 1
-        self._report(stage, len(planned), len(planned))
+        self._report(f"{stage}, units", len(planned), len(planned))
 
     def _write_record(self, chosen: dict[str, Any] | None) -> None:
         prepared = self._prepared
