@@ -15,7 +15,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Folder of the report.  [default: FOLDER/report]")] = None,
 ) -> None:
     """Make tables and figures of a study: a page that opens without a network, and each of them as a file."""
-    from lm_eval_amplify.report.study_report import make_report, write_report
+    from lm_eval_amplify.report.study.writing import make_report, write_report
     from lm_eval_amplify.sweep.store import read_study
 
     stored = read_study(folder)

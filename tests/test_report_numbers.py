@@ -9,12 +9,12 @@ import math
 import pytest
 from study_folders import NAN, UNAMPLIFIED, Made, choice, chosen, treatment
 
-from lm_eval_amplify.report.study_changes import changes_of
-from lm_eval_amplify.report.study_data import Band, StudyData
-from lm_eval_amplify.report.study_perplexity import perplexity_matrices
-from lm_eval_amplify.report.study_report import make_report
-from lm_eval_amplify.report.study_series import points_of, series_of
-from lm_eval_amplify.report.study_shares import shares, written_of
+from lm_eval_amplify.report.study.changes import changes_of
+from lm_eval_amplify.report.study.data import Band, StudyData
+from lm_eval_amplify.report.study.perplexity import perplexity_matrices
+from lm_eval_amplify.report.study.series import points_of, series_of
+from lm_eval_amplify.report.study.shares import shares, written_of
+from lm_eval_amplify.report.study.writing import make_report
 from lm_eval_amplify.sweep.store import read_study
 
 IND, EST, JPN = "ind_Latn", "est_Latn", "jpn_Jpan"

@@ -13,8 +13,8 @@ import pytest
 from study_folders import UNAMPLIFIED, Made, choice, chosen, treatment
 
 from lm_eval_amplify import cli
-from lm_eval_amplify.report import drawing
-from lm_eval_amplify.report.study_report import make_report
+from lm_eval_amplify.report.study import drawing
+from lm_eval_amplify.report.study.writing import make_report
 from lm_eval_amplify.sweep.store import Unit, read_study
 
 LANGUAGES = ["jpn_Jpan", "tha_Thai", "tam_Taml"]

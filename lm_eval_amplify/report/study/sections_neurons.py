@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lm_eval_amplify.errors import NeuronFileError
 from lm_eval_amplify.neurons import Manifest, read_neurons
-from lm_eval_amplify.report.drawing import Names, full_name
-from lm_eval_amplify.report.figures_matrix import Matrix, matrix_figure
-from lm_eval_amplify.report.study_data import StudyData
-from lm_eval_amplify.report.study_parts import Absent, Section, counted, numbers, picture, values, words
+from lm_eval_amplify.report.study.data import StudyData
+from lm_eval_amplify.report.study.drawing import Names, full_name
+from lm_eval_amplify.report.study.figures_matrix import Matrix, matrix_figure
+from lm_eval_amplify.report.study.parts import Absent, Section, counted, numbers, picture, values, words
 from lm_eval_amplify.report.tables import Table
 
 if TYPE_CHECKING:

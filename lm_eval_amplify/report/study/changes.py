@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
-from lm_eval_amplify.report.study_data import StudyData
+from lm_eval_amplify.report.study.data import StudyData
 from lm_eval_amplify.results.files import ResultsFile
 from lm_eval_amplify.results.pairing import Run, paired_parts
 from lm_eval_amplify.results.rows import Row, rows_of

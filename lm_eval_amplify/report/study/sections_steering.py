@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from lm_eval_amplify.report.drawing import draw, draw_inline, full_name
-from lm_eval_amplify.report.figures_lss import Curves, Panel, all_panels, legend_figure, panel_figure
-from lm_eval_amplify.report.study_data import LssTask, StudyData
-from lm_eval_amplify.report.study_parts import Numbers, Picture, Section, counted, numbers, three, values, words
-from lm_eval_amplify.report.study_series import Axis, Series, points_of, series_of
+from lm_eval_amplify.report.study.data import LssTask, StudyData
+from lm_eval_amplify.report.study.drawing import draw, draw_inline, full_name
+from lm_eval_amplify.report.study.figures_lss import Curves, Panel, all_panels, legend_figure, panel_figure
+from lm_eval_amplify.report.study.parts import Numbers, Picture, Section, counted, numbers, three, values, words
+from lm_eval_amplify.report.study.series import Axis, Series, points_of, series_of
 from lm_eval_amplify.report.tables import Table
 
 WHAT = (

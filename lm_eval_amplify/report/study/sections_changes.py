@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lm_eval_amplify.report.drawing import Names, full_name
-from lm_eval_amplify.report.figures_bars import Differences, Interval, differences_figure
-from lm_eval_amplify.report.figures_matrix import Matrix, matrix_figure
 from lm_eval_amplify.report.formatting import show_p
-from lm_eval_amplify.report.study_changes import SIDES, Change, changes_of
-from lm_eval_amplify.report.study_data import StudyData
-from lm_eval_amplify.report.study_parts import (
+from lm_eval_amplify.report.study.changes import SIDES, Change, changes_of
+from lm_eval_amplify.report.study.data import StudyData
+from lm_eval_amplify.report.study.drawing import Names, full_name
+from lm_eval_amplify.report.study.figures_bars import Differences, Interval, differences_figure
+from lm_eval_amplify.report.study.figures_matrix import Matrix, matrix_figure
+from lm_eval_amplify.report.study.parts import (
     Absent,
     Numbers,
     Picture,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lm_eval_amplify.report.drawing import (
+from lm_eval_amplify.report.study.data import Choice
+from lm_eval_amplify.report.study.drawing import (
     ACCENT,
     DASHES,
     GREY,
@@ -20,8 +21,7 @@ from lm_eval_amplify.report.drawing import (
     figure,
     legend_line,
 )
-from lm_eval_amplify.report.study_data import Choice
-from lm_eval_amplify.report.study_series import Axis, Point
+from lm_eval_amplify.report.study.series import Axis, Point
 from lm_eval_amplify.sweep.conditions import Condition
 
 if TYPE_CHECKING:

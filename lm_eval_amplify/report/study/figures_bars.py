@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_amplify.report.drawing import GREY, INK, PAPER, ROWS, SERIES, SHARES, figure, legend_line
+from lm_eval_amplify.report.study.drawing import GREY, INK, PAPER, ROWS, SERIES, SHARES, figure, legend_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

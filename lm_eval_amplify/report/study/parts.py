@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_amplify.report.drawing import Drawn, Names, draw, draw_inline
 from lm_eval_amplify.report.formatting import show
-from lm_eval_amplify.report.study_data import Band
+from lm_eval_amplify.report.study.data import Band
+from lm_eval_amplify.report.study.drawing import Drawn, Names, draw, draw_inline
 from lm_eval_amplify.report.tables import Column, Table, as_csv
 
 if TYPE_CHECKING:

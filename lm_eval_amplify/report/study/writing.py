@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_amplify.errors import ResultsError
-from lm_eval_amplify.report.drawing import full_name
-from lm_eval_amplify.report.sections_changes import change_sections
-from lm_eval_amplify.report.sections_choice import choice_cells, choice_section, metric_name
-from lm_eval_amplify.report.sections_neurons import neuron_section
-from lm_eval_amplify.report.sections_pairs import pairs_section
-from lm_eval_amplify.report.sections_perplexity import perplexity_sections
-from lm_eval_amplify.report.sections_steering import curve_section
-from lm_eval_amplify.report.sections_written import written_sections
-from lm_eval_amplify.report.study_data import Choice, StudyData
-from lm_eval_amplify.report.study_page import study_page
-from lm_eval_amplify.report.study_parts import Absent, Section, counted, values, words
+from lm_eval_amplify.report.study.data import Choice, StudyData
+from lm_eval_amplify.report.study.drawing import full_name
+from lm_eval_amplify.report.study.page import study_page
+from lm_eval_amplify.report.study.parts import Absent, Section, counted, values, words
+from lm_eval_amplify.report.study.sections_changes import change_sections
+from lm_eval_amplify.report.study.sections_choice import choice_cells, choice_section, metric_name
+from lm_eval_amplify.report.study.sections_neurons import neuron_section
+from lm_eval_amplify.report.study.sections_pairs import pairs_section
+from lm_eval_amplify.report.study.sections_perplexity import perplexity_sections
+from lm_eval_amplify.report.study.sections_steering import curve_section
+from lm_eval_amplify.report.study.sections_written import written_sections
 from lm_eval_amplify.report.tables import Table
 from lm_eval_amplify.sweep.store import StoredStudy, Unit
 from lm_eval_amplify.task_languages import OWN_LANGUAGE

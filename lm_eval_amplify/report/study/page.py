@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from lm_eval_amplify.report.drawing import SERIES
-from lm_eval_amplify.report.study_parts import Absent, Numbers, Picture, Section, counted
+from lm_eval_amplify.report.study.drawing import SERIES
+from lm_eval_amplify.report.study.parts import Absent, Numbers, Picture, Section, counted
 from lm_eval_amplify.report.tables import html_table
 
 _DARK_SERIES = ("#6cb2ee", "#f39a5b", "#4cc3a5", "#d98bcf", "#d3b04a", "#a3a6f5", "#c98d74", "#a5afb8")

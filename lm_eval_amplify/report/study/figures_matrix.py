@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_amplify.report.drawing import figure
+from lm_eval_amplify.report.study.drawing import figure
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

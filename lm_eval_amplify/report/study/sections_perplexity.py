@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lm_eval_amplify.report.drawing import Names, full_name
-from lm_eval_amplify.report.figures_matrix import Matrix, matrix_figure
-from lm_eval_amplify.report.sections_pairs import starred_in_words
-from lm_eval_amplify.report.study_data import StudyData
-from lm_eval_amplify.report.study_parts import Absent, Numbers, Section, numbers, picture, three, values, words
-from lm_eval_amplify.report.study_perplexity import PerplexityMatrix, perplexity_matrices
+from lm_eval_amplify.report.study.data import StudyData
+from lm_eval_amplify.report.study.drawing import Names, full_name
+from lm_eval_amplify.report.study.figures_matrix import Matrix, matrix_figure
+from lm_eval_amplify.report.study.parts import Absent, Numbers, Section, numbers, picture, three, values, words
+from lm_eval_amplify.report.study.perplexity import PerplexityMatrix, perplexity_matrices
+from lm_eval_amplify.report.study.sections_pairs import starred_in_words
 from lm_eval_amplify.report.tables import Table
 
 if TYPE_CHECKING:

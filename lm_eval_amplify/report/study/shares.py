@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from lm_eval_amplify.report.study_data import Shown, StudyData
+from lm_eval_amplify.report.study.data import Shown, StudyData
 from lm_eval_amplify.results.files import ResultsFile
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
 

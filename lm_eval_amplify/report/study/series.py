@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from lm_eval_amplify.intervention import Intervention
-from lm_eval_amplify.report.study_data import Band, LssTask
+from lm_eval_amplify.report.study.data import Band, LssTask
 from lm_eval_amplify.sweep.conditions import Condition
 
 Axis: TypeAlias = Literal["factor", "layer"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_amplify.report.study_data import Shown, StudyData
+from lm_eval_amplify.report.study.data import Shown, StudyData
 from lm_eval_amplify.results.files import ResultsFile
 
 METRIC = "bits_per_byte"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from lm_eval_amplify.report.drawing import full_name
-from lm_eval_amplify.report.figures_lss import choices_figure
-from lm_eval_amplify.report.study_data import Choice, StudyData
-from lm_eval_amplify.report.study_parts import (
+from lm_eval_amplify.report.study.data import Choice, StudyData
+from lm_eval_amplify.report.study.drawing import full_name
+from lm_eval_amplify.report.study.figures_lss import choices_figure
+from lm_eval_amplify.report.study.parts import (
     Absent,
     Numbers,
     Section,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lm_eval_amplify.report.drawing import Names, full_name
-from lm_eval_amplify.report.figures_bars import Shares, shares_figure
-from lm_eval_amplify.report.study_data import StudyData
-from lm_eval_amplify.report.study_parts import Absent, Section, counted, numbers, picture, values, words
-from lm_eval_amplify.report.study_shares import IN_WORDS, PARTS, SIDES, Written, shares, written_of
+from lm_eval_amplify.report.study.data import StudyData
+from lm_eval_amplify.report.study.drawing import Names, full_name
+from lm_eval_amplify.report.study.figures_bars import Shares, shares_figure
+from lm_eval_amplify.report.study.parts import Absent, Section, counted, numbers, picture, values, words
+from lm_eval_amplify.report.study.shares import IN_WORDS, PARTS, SIDES, Written, shares, written_of
 from lm_eval_amplify.report.tables import Table
 
 if TYPE_CHECKING:

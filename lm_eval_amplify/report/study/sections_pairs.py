@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_amplify.report.drawing import Names, full_name
-from lm_eval_amplify.report.figures_matrix import Matrix, matrix_figure
-from lm_eval_amplify.report.sections_steering import half_in_words, of_task, suffix_of, targets_of
-from lm_eval_amplify.report.study_data import LssTask, StudyData
-from lm_eval_amplify.report.study_parts import Absent, Numbers, Section, numbers, picture, three, values, words
-from lm_eval_amplify.report.study_series import series_of
+from lm_eval_amplify.report.study.data import LssTask, StudyData
+from lm_eval_amplify.report.study.drawing import Names, full_name
+from lm_eval_amplify.report.study.figures_matrix import Matrix, matrix_figure
+from lm_eval_amplify.report.study.parts import Absent, Numbers, Section, numbers, picture, three, values, words
+from lm_eval_amplify.report.study.sections_steering import half_in_words, of_task, suffix_of, targets_of
+from lm_eval_amplify.report.study.series import series_of
 from lm_eval_amplify.report.tables import Table
 from lm_eval_amplify.sweep.conditions import Condition
 
