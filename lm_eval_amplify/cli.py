@@ -30,7 +30,9 @@ from lm_eval_amplify.cli_options import (
     texts_of,
     write_and_show,
 )
+from lm_eval_amplify.cli_report import report
 from lm_eval_amplify.cli_results import compare, leaderboard
+from lm_eval_amplify.cli_sweep import sweep
 from lm_eval_amplify.errors import AmplifyError
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ app = typer.Typer(
 )
 app.command("generate")(generate)
 app.add_typer(neurons_app, name="neurons")
+app.command("sweep")(sweep)
+app.command("report")(report)
 app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)
 data_app = typer.Typer(help="Make a local mirror of the tasks' datasets, and verify one.", no_args_is_help=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from lm_eval_amplify.identify import Texts
     from lm_eval_amplify.neurons import NeuronFile
+    from lm_eval_amplify.report.tables import Table
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="Path, hf://org/repo/file[@revision], or the name of a bundled file.")
@@ -89,3 +92,17 @@ def write_and_show(content: NeuronFile, out: Path) -> None:
     write_neurons(content, out)
     typer.echo(describe(content))
     typer.echo(f"\nwritten to {out}")
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print to stdout; letters that its encoding lacks come out as escapes, and what is no terminal is not cut."""
+    from rich.console import Console
+
+    from lm_eval_amplify.report.tables import for_terminal
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    console = Console(highlight=False)
+    Console(highlight=False, width=console.width if console.is_terminal else max(console.width, 160)).print(
+        for_terminal(tables)
+    )

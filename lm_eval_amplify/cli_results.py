@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lm_eval_amplify.cli_options import names_in
+from lm_eval_amplify.cli_options import names_in, print_tables
 from lm_eval_amplify.errors import ResultsError
-
-if TYPE_CHECKING:
-    from lm_eval_amplify.report.tables import Table
 
 _Results = Annotated[
     list[Path], typer.Argument(metavar="RESULTS...", help="Files of results, or folders with some, ours and stock.")
@@ -49,8 +45,8 @@ def leaderboard(
     from dataclasses import astuple
 
     from lm_eval_amplify.report.leaderboard import TITLE, boards_of, read_rows, table_of
-    from lm_eval_amplify.report.rows import COLUMNS
     from lm_eval_amplify.report.tables import as_csv, as_html, as_markdown
+    from lm_eval_amplify.results.rows import COLUMNS
 
     read = read_rows(results)
     for fault in read.faults:
@@ -62,7 +58,7 @@ def leaderboard(
         ".csv": lambda: as_csv(COLUMNS, [astuple(row) for row in read.rows]),
     }
     _write(out or [], writers)
-    _print(tables)
+    print_tables(tables)
 
 
 def compare(
@@ -124,7 +120,7 @@ def compare(
     _write(out or [], writers)
     for line in [*(f"note: {note}" for note in comparison.notes), *page.reasons(comparison)]:
         typer.echo(line, err=True)
-    _print(short)
+    print_tables(short)
     raise typer.Exit(comparison.exit_status)
 
 
@@ -141,17 +137,3 @@ def _write(paths: Sequence[Path], writers: Mapping[str, Callable[[], str]]) -> N
                 file.write(content)
         except OSError as error:  # a file or two
             raise ResultsError(f"--out {path}: cannot be written: {error.strerror}") from error
-
-
-def _print(tables: Sequence[Table]) -> None:
-    """To stdout; letters that its encoding lacks come out as escapes, and what is no terminal is not cut."""
-    from rich.console import Console
-
-    from lm_eval_amplify.report.tables import for_terminal
-
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(highlight=False)
-    Console(highlight=False, width=console.width if console.is_terminal else max(console.width, 160)).print(
-        for_terminal(tables)
-    )

@@ -58,6 +58,10 @@ class ResultsError(AmplifyError):
     """Results of an evaluation that are missing, damaged or half-written, or cannot be put to the use asked for."""
 
 
+class StudyError(AmplifyError):
+    """A study whose file is wrong, whose folder is another study's or held by another process, or cannot be written."""
+
+
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str:
     """Return ``" (did you mean 'x'?)"`` for names in ``known`` of a similarity from ``cutoff`` to 1, else nothing."""
     by_lower = {candidate.lower(): candidate for candidate in known}

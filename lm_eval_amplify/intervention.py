@@ -36,6 +36,24 @@ _TEST_TIME_PREFIXES = ("batch_", "running_")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
+def parse_layers(layers: str) -> frozenset[int] | None:
+    """Return ``0-5+20`` as a set of layers, from 0; None for ``all``.
+
+    Raises:
+        InterventionError: It is neither.
+    """
+    if layers == "all":
+        return None
+    chosen: set[int] = set()
+    for part in layers.split("+"):
+        match = _RANGE.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise InterventionError(f"layers={layers}: expected 'all' or layers and ranges such as 0-5+20")
+        chosen.update(range(first, last + 1))
+    return frozenset(chosen)
+
+
 @dataclass(frozen=True)
 class Intervention:
     """An operation with its factor on the neurons of a language; validated on construction.
@@ -70,7 +88,7 @@ class Intervention:
         _one_of("operation", self.operation, OPERATIONS)
         object.__setattr__(self, "factor", _finite("factor", self.factor))
         object.__setattr__(self, "layers", str(self.layers))
-        _parse_layers(self.layers)
+        parse_layers(self.layers)
         if not isinstance(self.statistic, str):
             raise InterventionError(f"statistic={self.statistic!r}: expected the name of a statistic, or 'one'")
         if self.statistic.startswith(_TEST_TIME_PREFIXES):
@@ -115,6 +133,11 @@ class Intervention:
         return self.positions != "all" or self.test_time is not None
 
     @property
+    def chosen_layers(self) -> frozenset[int] | None:
+        """The layers, from 0; None: all."""
+        return parse_layers(self.layers)
+
+    @property
     def _uses_statistic(self) -> bool:
         return any(operation != "scale" for operation, _ in self.operations)
 
@@ -126,7 +149,7 @@ class Intervention:
             parts["statistic"] = self.statistic
         if self.others_operation is not None:
             parts["others"] = f"{self.others_operation}*{self.others_factor!r}"
-        layers = _parse_layers(self.layers)
+        layers = parse_layers(self.layers)
         parts["layers"] = "all" if layers is None else "+".join(map(str, sorted(layers)))
         parts["positions"] = self.positions
         return parts
@@ -146,7 +169,7 @@ class Intervention:
                 + ": use statistic=one with a factor of the activations' size, operation=scale, or a file with it"
             )
         num_layers = neurons.manifest.num_layers
-        outside = sorted(layer for layer in _parse_layers(self.layers) or () if layer >= num_layers)
+        outside = sorted(layer for layer in parse_layers(self.layers) or () if layer >= num_layers)
         if outside:
             raise InterventionError(
                 f"layers={self.layers}: layer {outside[0]} is out of range, the neuron file's model has layers "
@@ -202,7 +225,7 @@ def _edits(
     taken: set[tuple[int, int]],
 ) -> list[Edit]:
     """The edits of one operation; ``taken`` holds the (layer, index) that have theirs and gets these."""
-    layers = _parse_layers(intervention.layers)
+    layers = parse_layers(intervention.layers)
     by_layer: dict[int, dict[int, float]] = {}
     for language in languages:
         own = neurons.neurons[language]
@@ -243,17 +266,3 @@ def _finite(argument: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InterventionError(f"{argument}={value!r}: expected a finite number, such as 2.5")
     return float(value)
-
-
-def _parse_layers(layers: str) -> frozenset[int] | None:
-    """``0-5+20`` as a set of layers; None for ``all``."""
-    if layers == "all":
-        return None
-    chosen: set[int] = set()
-    for part in layers.split("+"):
-        match = _RANGE.fullmatch(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise InterventionError(f"layers={layers}: expected 'all' or layers and ranges such as 0-5+20")
-        chosen.update(range(first, last + 1))
-    return frozenset(chosen)

@@ -1,8 +1,8 @@
 """The table of languages: FLORES-200 codes, and the other names by which people call them.
 
-``languages.tsv`` holds the 204 languages of FLORES-200 with ISO 639-1 code, English name and further aliases
-(macrolanguage codes, bibliographic codes, the codes of FLORES+). Nothing is limited to the table: any code of the
-form ``abc_Latn`` (ISO 639-3, ISO 15924) is a language.
+``languages.tsv`` holds the 204 languages of FLORES-200 with ISO 639-1 code, English name, further aliases
+(macrolanguage codes, bibliographic codes, the codes of FLORES+) and the languages' own names, most as in Unicode CLDR.
+Nothing is limited to the table: any code of the form ``abc_Latn`` (ISO 639-3, ISO 15924) is a language.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Language(NamedTuple):
     """English name."""
     aliases: tuple[str, ...]
     """Other codes and names, as people write them."""
+    endonym: str
+    """The language's name in itself; empty where it is as in English, or not in the table."""
 
 
 @cache
@@ -43,8 +45,8 @@ def language_table() -> Mapping[str, Language]:
     text = Path(__file__).with_name("languages.tsv").read_text(encoding="utf-8")
     table = {}
     for line in text.splitlines()[1:]:
-        code, iso639_1, name, aliases = line.split("\t")
-        table[code] = Language(code, iso639_1, name, tuple(filter(None, aliases.split(","))))
+        code, iso639_1, name, aliases, endonym = line.split("\t")
+        table[code] = Language(code, iso639_1, name, tuple(filter(None, aliases.split(","))), endonym)
     return table
 
 
@@ -52,7 +54,7 @@ def language_table() -> Mapping[str, Language]:
 def _code_by_name() -> Mapping[str, str]:
     """Every name to its code; where several scripts share a name, the table's first row has it."""
     names: dict[str, str] = {}
-    for code, iso639_1, name, aliases in language_table().values():
+    for code, iso639_1, name, aliases, _ in language_table().values():
         for alias in (code, iso639_1, code.partition("_")[0], name, *aliases):
             if alias:
                 names.setdefault(alias, code)
@@ -90,3 +92,9 @@ def language_name(code: str) -> str:
     """Return the English name of a FLORES-200 code, or the code itself where the table has no row for it."""
     row = language_table().get(code)
     return row.name if row else code
+
+
+def endonym(code: str) -> str:
+    """Return a language's name in itself, or nothing where it is as in English, or not known."""
+    row = language_table().get(code)
+    return row.endonym if row else ""

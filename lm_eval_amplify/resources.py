@@ -22,6 +22,11 @@ def neuron_masks_folder() -> Path:
     return _folder("neuron_masks")
 
 
+def recipes_folder() -> Path:
+    """Return the folder of the studies that ship with the package."""
+    return _folder("recipes")
+
+
 def embedded_model(name: str) -> str:
     """Return the folder of the embedded model for the name ``babel``, any other name as it is.
 

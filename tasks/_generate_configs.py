@@ -119,6 +119,10 @@ BENCHMARKS = (
         "amplify_lss", "lss", "_lss_yaml", None, ["test"], {code: code for code in PAPER_LANGUAGES}, ["lss", "shift"],
         "base_language",
     ),
+    Benchmark(
+        "amplify_babel_ppl", "babel_ppl", "_babel_ppl_yaml", None, ["test"], {code: code for code in PAPER_LANGUAGES},
+        ["bits_per_byte"], tag="amplify_babel",
+    ),
     _langid("amplify_lss_langid", "_lss_langid_yaml", None),
     _langid("amplify_lss_langid_flores", "_lss_langid_flores_yaml", FLORES_PLUS),
     _translate("amplify_flores_translate", "_flores_translate_yaml"),

@@ -15,7 +15,7 @@ from unittest import mock
 
 FILE = Path(__file__).parent / "golden" / "babel.json"
 
-TASKS = {"lss": 10, "lss_langid": 2}
+TASKS = {"lss": 10, "lss_langid": 2, "babel_ppl": 10}
 """Folders of tasks without data from elsewhere, and how many documents of each task are run."""
 TARGETS = ("ind_Latn", "rus_Cyrl", "swh_Latn")
 

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 # A module may import those of its own line and of the lines above.
 LAYERS = [
     ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
-    ["report"],
+    ["results"],
     ["languages"],
     ["task_languages", "data", "langid", "babel"],
     ["neurons"],
@@ -26,8 +26,11 @@ LAYERS = [
     ["identify", "baking"],
     ["tasks_support", "models"],
     ["steering", "demo"],
+    ["sweep"],
+    ["report"],
     ["demo_page", "side_by_side"],
-    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_generate", "cli"],
+    ["plugin", "cli_options", "cli_bake", "cli_neurons", "cli_results", "cli_report", "cli_generate", "cli_sweep"],
+    ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -15,9 +15,10 @@ from test_identify_cli import run
 from texts import LANGUAGES, InMemory
 
 from lm_eval_amplify.errors import DataError, IdentificationError
-from lm_eval_amplify.identify import Activated, Keeping, Lape, Texts, identify
+from lm_eval_amplify.identify import Activated, Keeping, Lape, Texts, add_statistics, identify
 from lm_eval_amplify.identify.reference_counts import read_counts
 from lm_eval_amplify.neurons import read_neurons
+from lm_eval_amplify.neurons.random_control import random_control as draw
 from lm_eval_amplify.neurons.serialize import to_bytes
 
 TEXTS = Texts(InMemory(DOCUMENTS), BUDGET)
@@ -62,6 +63,32 @@ def test_an_interrupted_run_goes_on_without_finished_languages_and_gives_the_sam
     assert forwards(model, method=method, keeping=keeping) == (whole, 0)
     keeping.clear()
     assert not keeping.folder.exists()
+
+
+def test_the_statistics_of_a_control_go_on_where_they_were_interrupted(model: torch.nn.Module, tmp_path: Path) -> None:
+    drawn = draw(identify(model, tiny.tokenizer(), TEXTS, LANGUAGES, method=Lape(0.3, 0.8, 0.8)), seed=0)
+    number = 0
+
+    def count(*_: object) -> None:
+        nonlocal number
+        number += 1
+        if number == 3:
+            raise KeyboardInterrupt
+
+    keeping = Keeping(tmp_path / "kept", "model")
+    handle = model.model.register_forward_pre_hook(count)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            add_statistics(drawn, model, tiny.tokenizer(), TEXTS, keeping=keeping)
+        number = 10
+        rest = add_statistics(drawn, model, tiny.tokenizer(), TEXTS, keeping=keeping)
+    finally:
+        handle.remove()
+    whole = add_statistics(drawn, model, tiny.tokenizer(), TEXTS)
+    assert to_bytes(rest) == to_bytes(whole)
+    done = len(list((tmp_path / "kept").iterdir()))
+    assert done == len(LANGUAGES)
+    assert number - 10 < 1 + len(LANGUAGES)  # fewer than all that the whole takes
 
 
 def test_what_was_kept_of_something_else_or_is_damaged_is_found_again(model: torch.nn.Module, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from lm_eval_amplify.errors import LanguageError
-from lm_eval_amplify.languages import PAPER_LANGUAGES, canonical_language, language_name, language_table
+from lm_eval_amplify.languages import PAPER_LANGUAGES, canonical_language, endonym, language_name, language_table
 from lm_eval_amplify.task_languages import language_of_task
 
 
@@ -22,7 +24,7 @@ def test_the_table_is_flores_200():
 
 def test_no_name_means_two_languages():
     seen: dict[str, str] = {}
-    for code, iso639_1, name, aliases in language_table().values():
+    for code, iso639_1, name, aliases, _ in language_table().values():
         for alias in filter(None, (code, iso639_1, name, *aliases)):
             assert seen.setdefault(alias.lower(), code) == code, alias
 
@@ -78,3 +80,16 @@ def test_every_installed_task_of_the_multilingual_families_has_a_language():
     tasks = [task for task in TaskManager().all_subtasks if task.startswith(families)]
     assert len(tasks) > 4000
     assert [task for task in tasks if language_of_task(task) is None] == []
+
+
+def test_a_language_has_its_name_in_itself_in_its_own_script():
+    assert [endonym(code) for code in ("jpn_Jpan", "tha_Thai", "tam_Taml", "rus_Cyrl", "zho_Hans", "zho_Hant")] == [
+        "日本語", "ไทย", "தமிழ்", "русский", "简体中文", "繁體中文",
+    ]  # fmt: skip
+    assert endonym("eng_Latn") == endonym("xyz_Latn") == ""
+    scripts = {"Cyrl": "CYRILLIC", "Deva": "DEVANAGARI", "Arab": "ARABIC", "Latn": "LATIN", "Taml": "TAMIL"}
+    for code, row in language_table().items():
+        script = scripts.get(code.partition("_")[2])
+        letters = [letter for letter in row.endonym if letter.isalpha() and unicodedata.category(letter) != "Lm"]
+        if script:
+            assert all(unicodedata.name(letter).startswith(script) for letter in letters), code

@@ -12,7 +12,7 @@ from result_files import REAL, share, write_results
 from lm_eval_amplify import cli
 from lm_eval_amplify.errors import ResultsError
 from lm_eval_amplify.report.leaderboard import boards_of, read_rows
-from lm_eval_amplify.report.rows import COLUMNS
+from lm_eval_amplify.results.rows import COLUMNS
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from conftest import REPOSITORY
 from result_files import REAL, share, write_results
 
 from lm_eval_amplify.errors import ResultsError
-from lm_eval_amplify.report.entrants import entrant_of
-from lm_eval_amplify.report.results_files import find_results, read_results
-from lm_eval_amplify.report.rows import SCHEMA_VERSION, Row, rows_of
+from lm_eval_amplify.results.entrants import entrant_of
+from lm_eval_amplify.results.files import find_results, read_results
+from lm_eval_amplify.results.rows import SCHEMA_VERSION, Row, rows_of
 
 
 def rows(version: str, model: str = "gpt2-seed0") -> dict[tuple[str, str], Row]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lm_eval_amplify.report.aggregates import Reported, pair_documents
-from lm_eval_amplify.report.stats import holm, mcnemar, paired_difference, unpaired_difference
+from lm_eval_amplify.results.aggregates import Reported, pair_documents
+from lm_eval_amplify.results.stats import holm, mcnemar, paired_difference, unpaired_difference
 
 
 def mean_pair(old, new):

@@ -185,8 +185,11 @@ def add_statistics(
     *,
     statistics: Sequence[str] = STATISTICS,
     report: Report | None = None,
+    keeping: Keeping | None = None,
 ) -> NeuronFile:
     """Return a neuron file with statistics of its neurons' activations on texts in all its languages.
+
+    What ``keeping`` has of an interrupted run is not read again.
 
     Raises:
         NeuronFileError: The file is of a model of another shape.
@@ -200,7 +203,7 @@ def add_statistics(
     recorded, name = neurons.manifest.model, _name_of(model)
     if recorded and name and recorded != name:
         _logger.warning("the neurons are of %s, their statistics of %s; both are recorded", recorded, name)
-    activations = texts.activations_of(network, tokenizer, neurons.languages, report)
+    activations = texts.activations_of(network, tokenizer, neurons.languages, report, keeping)
     return _with_statistics(neurons, activations, texts, name, names)
 
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_amplify.amplifier import Amplifier, Mode, check_mode
-from lm_eval_amplify.effect import probe_tokens, without_effect
 from lm_eval_amplify.errors import CacheError, InterventionError
 from lm_eval_amplify.generation import Generator
 from lm_eval_amplify.intervention import Operation, Positions
-from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.arguments import refuse_misspelt
 from lm_eval_amplify.models.finite import NonFiniteRows, OnNonFinite, Watch, check_on_nonfinite
-from lm_eval_amplify.models.packed import PackedHFLM, Scorer, check_scorer
-from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
+from lm_eval_amplify.models.packed import Scorer, check_scorer
+from lm_eval_amplify.models.switched import SwitchedHFLM, parse_targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
 from lm_eval_amplify.presets import make_intervention
 from lm_eval_amplify.provenance import (
@@ -41,7 +38,7 @@ _NO_SCORE = ("batch_size", "max_batch_size", "device", "tokenizer")
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
 
 
-class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
+class AmplifiedHFLM(SwitchedHFLM):
     """HFLM whose language-specific neurons are amplified; every argument of HFLM keeps working.
 
     Args:
@@ -63,6 +60,9 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
     Raises:
         AmplifyError: An argument is wrong, or does not fit the others, the neuron file or the model.
     """
+
+    is_switched_later: ClassVar[bool] = False
+    """Whether being unamplified at first is no mistake."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
         )
         check_mode(mode, self.intervention)
         self.neurons = _read(neurons)
-        self.fixed_targets = self._parse_language(language)
-        if self.neurons is None:
-            _logger.warning("no neurons=<file> given: the model runs unamplified")
-        else:
+        self.fixed_targets = parse_targets(language, self.neurons)
+        if self.neurons is not None:
             self.intervention.check_against(self.neurons)
+        elif not self.is_switched_later:
+            _logger.warning("no neurons=<file> given: the model runs unamplified")
         self.on_nonfinite = on_nonfinite
         self._contexts: Sequence[str] = ()
         self._longest_batch: int | None = None
@@ -113,42 +113,25 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
         self._share_out()
         if self.neurons is not None:
             self.amplifier = Amplifier(self.model, self.neurons, self.intervention, mode=mode)
-            self._warn_of_no_effect(self.amplifier)
         if scorer == "packed":
             self.use_own_generation()
-            self.use_packed_scoring(self._examples())
+            self.use_packed()
+        self._take_up()
 
     batch_schedule: float
-
-    # What AmplifiedRequests asks for -------------------------------------------------------------------------------
-
-    def amplified_as(self, targets: Sequence[str]) -> AbstractContextManager[None]:
-        """Return a context in which the model is amplified for these languages."""
-        if self.amplifier is None:
-            raise InterventionError("give neurons=<file> in the model's arguments to amplify it")
-        return self.amplifier.amplified(*targets)
-
-    @property
-    def is_amplified(self) -> bool:
-        """Whether requests of the ordinary types run amplified at all."""
-        return self.neurons is not None and not self.intervention.is_identity
-
-    def has_effect(self, targets: Sequence[str]) -> bool:
-        """Whether amplifying these languages changes any activation."""
-        return self.amplifier is not None and self.amplifier.number_of_neurons(*targets) > 0
-
-    @property
-    def condition(self) -> str:
-        """The signature of the intervention in force, without its targets."""
-        return signature(self.intervention.signature_parts)
 
     # Provenance ------------------------------------------------------------------------------------------------------
 
     def get_model_info(self) -> dict[str, Any]:
         """Return HFLM's information and, under ``amplify``, the signature of the results with its parts in full."""
-        parts = self._signature_parts()
         info: dict[str, Any] = super().get_model_info()
-        return info | {"amplify": {"signature": signature(parts), **parts}}
+        return info | {"amplify": self.provenance}
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The signature of results, and its parts in full."""
+        parts = self._signature_parts()
+        return {"signature": signature(parts), **parts}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Give the answers of each signature a table of their own in the harness's cache.
@@ -176,9 +159,12 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
         as_published = isinstance(self.pretrained, str) and not (self.peft or self.delta)
         return model_hash(self.model, self.pretrained if as_published else None)
 
+    @cached_property
+    def _tokenizer_hash(self) -> str:
+        return f"sha256:{tokenizer_hash(self.tokenizer)}"
+
     def _signature_parts(self) -> dict[str, str]:
-        tokenizer = f"sha256:{tokenizer_hash(self.tokenizer)}"
-        parts = {"model": self._model_hash, "tokenizer": tokenizer}
+        parts = {"model": self._model_hash, "tokenizer": self._tokenizer_hash}
         if self.neurons is not None and self.amplifier is not None:
             parts["neurons"] = f"sha256:{neuron_file_hash(self.neurons)}"
             if self.neurons.manifest.model:
@@ -217,7 +203,11 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
 
     def use_own_generation(self) -> None:
         """Generate greedily by a loop of our own from now on, whose texts are those of HFLM in batches of one row."""
-        self._generator = Generator(self.tokenizer, None if self.amplifier is None else self.amplifier.keep_rows)
+        self._generator = Generator(self.tokenizer, self._keep_rows)
+
+    def _keep_rows(self, rows: torch.Tensor) -> None:
+        if self.amplifier is not None:
+            self.amplifier.keep_rows(rows)
 
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
         rows = NonFiniteRows()
@@ -239,15 +229,6 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
         return generated
 
     # Arguments -------------------------------------------------------------------------------------------------------
-
-    def _parse_language(self, language: Any) -> Targets:
-        if not isinstance(language, str) or not language:
-            raise InterventionError(f"language={language!r}: expected a code, several joined with '+', or 'task'")
-        if language == OWN_LANGUAGE:
-            return None
-        names = language.split("+")
-        resolve = canonical_language if self.neurons is None else self.neurons.resolve_language
-        return tuple(dict.fromkeys(resolve(name) for name in names))
 
     def _model_name(self, pretrained: Any) -> Any:
         recorded = self.neurons.manifest.model if self.neurons is not None else None
@@ -274,38 +255,6 @@ class AmplifiedHFLM(AmplifiedRequests, PackedHFLM):
                 "out",
                 os.environ["WORLD_SIZE"],
             )
-
-    def _warn_of_no_effect(self, amplifier: Amplifier) -> None:
-        """Costs a forward pass of a few tokens, and one more for each language that requests can be amplified for."""
-        if self.intervention.is_identity:
-            identity = ", ".join(
-                f"{operation} by factor {factor:g}" for operation, factor in self.intervention.operations
-            )
-            _logger.warning("%s changes nothing: the model runs unamplified", identity)
-            return
-        by_reason: dict[str, list[str]] = {}
-        for languages, reason in without_effect(
-            amplifier, self.model, self._probe, self._every_target(amplifier)
-        ).items():
-            by_reason.setdefault(reason, []).append("+".join(languages))
-        for reason, affected in by_reason.items():
-            _logger.warning("%s: %s", ", ".join(affected), reason)
-
-    def _every_target(self, amplifier: Amplifier) -> list[tuple[str, ...]]:
-        """What requests can be amplified for."""
-        return [self.fixed_targets] if self.fixed_targets else [(one,) for one in amplifier.neurons.languages]
-
-    def _examples(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
-        """The context of one amplification that changes something, if there is one."""
-        every = self._every_target(self.amplifier) if self.amplifier is not None and self.is_amplified else []
-        return [partial(self.amplified_as, targets) for targets in every if self.has_effect(targets)][:1]
-
-    def _probe(self) -> torch.Tensor:
-        known = getattr(self.config.get_text_config(), "vocab_size", self.vocab_size)
-        tokens = probe_tokens(min(known, self.vocab_size))[:, : self.max_length].to(self.device)
-        further = {"attn_mask": torch.ones_like(tokens), "labels": tokens} if self.backend == "seq2seq" else {}
-        logits: torch.Tensor = self._model_call(tokens, **further)
-        return logits
 
 
 def _read(neurons: str | NeuronFile | None) -> NeuronFile | None:

@@ -62,6 +62,7 @@ class PackedHFLM(EncodedHFLM, PositionedHFLM):
         Args:
             amplifications: Contexts of interventions, under which the probe looks too.
         """
+        self._engine = None
         obstacle = self._obstacle()
         if obstacle is not None:
             _logger.warning("scorer=packed: HFLM scores (%s)", obstacle)

@@ -40,6 +40,8 @@ class AmplifiedRequests(PairedDraws):
     neurons: NeuronFile | None
     fixed_targets: Targets
     """The languages of ``language=a+b``; None under ``language=task``."""
+    shows_progress = True
+    """Whether requests have a progress bar, as the harness has it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._remembered: dict[Any, Any] = {}
@@ -161,6 +163,21 @@ class AmplifiedRequests(PairedDraws):
         except LanguageError as error:
             raise LanguageError(f"task {request.task_name!r}: {error}") from error
 
+    # What is remembered ------------------------------------------------------------------------------------------
+
+    def forget_amplified(self) -> None:
+        """Forget what amplified twins were answered; the answers without an intervention stay."""
+        self._remembered = {key: answer for key, answer in self._remembered.items() if key[0] is None}
+
+    @property
+    def unamplified_answers(self) -> Mapping[Any, Any]:
+        """What unamplified twins were answered; to be given back to :meth:`recall` later."""
+        return {key: answer for key, answer in self._remembered.items() if key[0] is None}
+
+    def recall(self, answers: Mapping[Any, Any]) -> None:
+        """Remember these answers and no others."""
+        self._remembered = dict(answers)
+
     # Running -----------------------------------------------------------------------------------------------------
 
     def _run_ordinary(self, method: Method, requests: list[Instance], disable_tqdm: bool) -> list[Any]:
@@ -181,8 +198,9 @@ class AmplifiedRequests(PairedDraws):
         for group in sorted(set(targets), key=lambda group: group or ()):
             positions = [position for position, own in enumerate(targets) if own == group]
             chosen = requests if len(positions) == len(requests) else [requests[i] for i in positions]
+            is_quiet = disable_tqdm or not self.shows_progress
             with self._alone(), self._watched(chosen, group) as watch, self._amplified_or_not(group):
-                for position, answer in zip(positions, method(chosen, disable_tqdm=disable_tqdm), strict=True):
+                for position, answer in zip(positions, method(chosen, disable_tqdm=is_quiet), strict=True):
                     answers[position] = watch.marked(requests[position].args[0], answer)
         return answers
 

@@ -1,1 +1,1 @@
-"""Results of the harness read, ranked, and compared: rows, statistics, tables."""
+"""What people see of results: leaderboards, comparisons, tables, figures and pages."""

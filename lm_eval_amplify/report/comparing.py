@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from lm_eval_amplify.report.entrants import settings_of
-from lm_eval_amplify.report.pairing import Run, paired_parts
-from lm_eval_amplify.report.results_files import find_results, read_results
-from lm_eval_amplify.report.rows import Row, rows_of
-from lm_eval_amplify.report.stats import Difference, holm, paired_difference, unpaired_difference
 from lm_eval_amplify.report.tolerance import Tolerance
+from lm_eval_amplify.results.entrants import settings_of
+from lm_eval_amplify.results.files import find_results, read_results
+from lm_eval_amplify.results.pairing import Run, paired_parts
+from lm_eval_amplify.results.rows import Row, rows_of
+from lm_eval_amplify.results.stats import Difference, holm, paired_difference, unpaired_difference
 
 Verdict: TypeAlias = Literal["regression", "better", "changed", "unclear", "same", "not comparable", "new"]
 Test: TypeAlias = Literal["auto", "paired", "unpaired"]

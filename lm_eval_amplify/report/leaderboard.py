@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from lm_eval_amplify.errors import ResultsError
-from lm_eval_amplify.report.entrants import Entrant
 from lm_eval_amplify.report.formatting import show
-from lm_eval_amplify.report.results_files import find_results, read_results
-from lm_eval_amplify.report.rows import Row, rows_of
 from lm_eval_amplify.report.tables import Column, Table
+from lm_eval_amplify.results.entrants import Entrant
+from lm_eval_amplify.results.files import find_results, read_results
+from lm_eval_amplify.results.rows import Row, rows_of
 
 TITLE = "Leaderboard"
 

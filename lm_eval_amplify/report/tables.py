@@ -83,13 +83,7 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
         parts.append(f"<h2>{escape(table.title)}</h2>")
         if table.note:
             parts.append(f"<p>{escape(table.note)}</p>")
-        head = "".join(f"<th{_class(column)}>{escape(column.title)}</th>" for column in table.columns)
-        body = "\n".join(
-            f"<tr>{''.join(starmap(_html_cell, zip(table.columns, row, strict=True)))}</tr>" for row in table.rows
-        )
-        parts.append(
-            f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-        )
+        parts.append(html_table(table))
     content = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -97,6 +91,15 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
         f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
         f"<body>\n{content}\n</body>\n</html>\n"
     )
+
+
+def html_table(table: Table) -> str:
+    """Return a table's columns and rows for a page, scrolled where it is too wide."""
+    head = "".join(f'<th scope="col"{_class(column)}>{escape(column.title)}</th>' for column in table.columns)
+    body = "\n".join(
+        f"<tr>{''.join(starmap(_html_cell, zip(table.columns, row, strict=True)))}</tr>" for row in table.rows
+    )
+    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _for_terminal(table: Table) -> list[RenderableType]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from lm_eval_amplify.errors import ResultsError
-from lm_eval_amplify.report.rows import Row
+from lm_eval_amplify.results.rows import Row
 
 _ROUNDING = 1e-12  # 0.51 - 0.50 is more than 0.01
 

@@ -17,7 +17,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from lm_eval_amplify.report.stats import RESAMPLES, Array, Paired
+from lm_eval_amplify.results.stats import RESAMPLES, Array, Paired
 
 RESAMPLES_OF_TEXTS = 1000
 """Of a bootstrap of a corpus score, which is some hundred times as slow as a mean; as many as sacrebleu's own."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from lm_eval_amplify.report.entrants import Entrant, entrant_of
-from lm_eval_amplify.report.results_files import ResultsFile
+from lm_eval_amplify.results.entrants import Entrant, entrant_of
+from lm_eval_amplify.results.files import ResultsFile
 
 SCHEMA_VERSION = 1
 

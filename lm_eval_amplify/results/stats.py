@@ -1,6 +1,6 @@
 """Whether two results differ: paired by document where both logged them, else by their standard errors.
 
-A metric is taken as a function of sums over documents (:mod:`~lm_eval_amplify.report.aggregates`): a mean, a
+A metric is taken as a function of sums over documents (:mod:`~lm_eval_amplify.results.aggregates`): a mean, a
 perplexity, BLEU. So documents can be drawn again (the bootstrap) and left out one at a time (the jackknife) by
 arithmetic on the sums. scipy is in the extra ``report``.
 """

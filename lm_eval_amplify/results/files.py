@@ -44,6 +44,17 @@ class ResultsFile(NamedTuple):
         path = self.path.with_name(name)
         return path if path.is_file() else None
 
+    def samples(self, task: str) -> Iterable[Mapping[str, Any]] | None:
+        """Return what was logged of a task, one for each document and filter, or None where nothing was.
+
+        Raises:
+            ResultsError: While they are read: they are damaged.
+        """
+        path = self.samples_path(task)
+        if path is not None:
+            return _lines(path)
+        return (self.content.get("samples") or {}).get(task) or None
+
     def documents(self, task: str) -> dict[str, dict[int, Document]] | None:
         """Return a task's documents by filter and number, or None where no samples were logged.
 
@@ -51,10 +62,9 @@ class ResultsFile(NamedTuple):
             ResultsError: The samples are damaged, or fewer than the results are of.
         """
         path = self.samples_path(task)
-        inline = (self.content.get("samples") or {}).get(task) or []
-        if path is None and not inline:
+        samples = self.samples(task)
+        if samples is None:
             return None
-        samples: Iterable[Mapping[str, Any]] = _lines(path) if path is not None else inline
         documents: dict[str, dict[int, Document]] = {}
         try:
             for sample in samples:

@@ -6,10 +6,10 @@ import math
 from functools import cached_property
 from typing import Any
 
-from lm_eval_amplify.report.aggregates import Reported, pair_documents
-from lm_eval_amplify.report.results_files import Document, ResultsFile
-from lm_eval_amplify.report.rows import Row, groups_of, leaves_of
-from lm_eval_amplify.report.stats import Paired
+from lm_eval_amplify.results.aggregates import Reported, pair_documents
+from lm_eval_amplify.results.files import Document, ResultsFile
+from lm_eval_amplify.results.rows import Row, groups_of, leaves_of
+from lm_eval_amplify.results.stats import Paired
 
 _CLOSE = 1e-9
 

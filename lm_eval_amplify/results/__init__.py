@@ -1,0 +1,1 @@
+"""Results of the harness, ours and stock: read, made into rows, paired by document, tested for differences."""

@@ -1,0 +1,244 @@
+"""From a study's file to what can be run: the model, the tasks with their requests, the grid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from lm_eval_amplify.architecture import find_feed_forwards
+from lm_eval_amplify.errors import AmplifyError, LanguageError, ModelError, StudyError, did_you_mean
+from lm_eval_amplify.models.hf import AmplifiedHFLM
+from lm_eval_amplify.neurons import locate_neurons, read_neurons
+from lm_eval_amplify.sweep.choosing import Rule
+from lm_eval_amplify.sweep.conditions import Condition
+from lm_eval_amplify.sweep.neurons import model_name
+from lm_eval_amplify.sweep.plan import Part
+from lm_eval_amplify.sweep.study import Bound, Choose, TaskRun
+from lm_eval_amplify.sweep.study_file import StudyFile
+from lm_eval_amplify.sweep.suites import Suite, TaskIndex, load_suites
+
+_Place = tuple[str | int, ...]
+
+
+class StudyModel(AmplifiedHFLM):
+    """The model of a study, loaded unamplified and switched."""
+
+    is_switched_later: ClassVar[bool] = True
+    shows_progress = False
+
+
+@dataclass
+class Prepared:
+    """A study that can be run.
+
+    Attributes:
+        file: It.
+        lm: Its model, unamplified.
+        languages: Target languages.
+        conditions: The grid, without languages and seeds.
+        suites: Of the grid's tasks.
+        index: Further tasks are loaded from it.
+        bases: Languages of the tasks.
+    """
+
+    file: StudyFile
+    lm: StudyModel
+    languages: tuple[str, ...]
+    conditions: list[Condition]
+    suites: list[Suite]
+    index: TaskIndex
+    bases: tuple[str, ...]
+    _then: list[Suite] | None = None
+    _built_for: dict[tuple[str, str], Suite] = field(default_factory=dict)
+
+    def suite(self, name: str) -> Suite:
+        """Return a suite of the grid by its name."""
+        return next(suite for suite in self.suites if suite.name == name)
+
+    @property
+    def then_suites(self) -> list[Suite]:
+        """The suites of the tasks that run after the choice; those of both sides yet to be built for a target."""
+        if self._then is None:
+            then = self.file.study.then
+            self._then = self._load(then.tasks if then is not None else (), self.languages)
+            for suite in self._then:
+                if not suite.is_two_sided:
+                    suite.build(self.file.study, self.lm)
+        return self._then
+
+    def built_for(self, suite: Suite, target: str) -> Suite:
+        """Return a suite of both sides with documents for one target alone."""
+        key = (suite.name, target)
+        if key not in self._built_for:
+            with without_warnings():  # of the target's own tasks, which are left out
+                (built,) = self._load([suite.how.model_copy(update={"task": suite.name})], (target,))
+            built.build(self.file.study, self.lm)
+            self._built_for[key] = built
+        return self._built_for[key]
+
+    def _load(self, runs: Sequence[TaskRun], targets: Sequence[str]) -> list[Suite]:
+        study = self.file.study
+        placed: list[tuple[_Place, TaskRun]] = [(("then", "tasks", number), run) for number, run in enumerate(runs)]
+        self.index.with_metadata({**study.model, **study.metadata, "targets": list(targets)})
+        return [suite for _, suite in load_suites(study, placed, self.index, self.bases)]
+
+    def part(self, suite: Suite) -> Part:
+        """Return what a plan has to know of a suite."""
+        amplify, is_limit = suite.how.amplify, self.limit_suite is suite
+        if is_limit and amplify == "self":
+            amplify = "matrix"  # the limit is on what happens to the other languages
+        # What random neurons damage limits nothing, and would be most of the units.
+        return Part(suite.name, tuple(suite.languages.values()), suite.is_two_sided, amplify, not is_limit)
+
+    @property
+    def limit_suite(self) -> Suite | None:
+        """The suite whose metric limits the choice."""
+        choose = self.file.study.choose
+        if choose is None or not choose.limit:
+            return None
+        metric = next(iter(choose.limit))
+        if choose.limit_task is not None:
+            return self.suite(choose.limit_task)
+        return next(suite for suite in self.suites if metric in suite.metrics)
+
+    @property
+    def rule(self) -> Rule:
+        """What the choice goes by."""
+        choose = self.file.study.choose
+        assert choose is not None  # noqa: S101  # asked for only where there is one
+        higher = self.suite(choose.task).higher_is_better(choose.metric)
+        if self.limit_suite is None:
+            return Rule(choose.metric, higher, None)
+        metric, limit = next(iter(choose.limit.items()))
+        return Rule(choose.metric, higher, limit, self.limit_suite.higher_is_better(metric))
+
+
+def prepare(file: StudyFile) -> Prepared:
+    """Load the model and the tasks of a study, and build the requests.
+
+    Raises:
+        AmplifyError: Something is unknown, missing or does not fit; says where in the file.
+    """
+    study = file.study
+    languages = _languages(file)
+    bases = tuple(study.bases or languages)
+    runs: list[tuple[_Place, TaskRun]] = [(("tasks", number), run) for number, run in enumerate(study.tasks)]
+    later = study.then.tasks if study.then is not None else []
+    index = TaskIndex([run.task for run in (*study.tasks, *later)], study.include_path, file.located)
+    index.with_metadata({**study.model, **study.metadata, "targets": list(languages)})
+    loaded = load_suites(study, runs, index, bases)
+    for number, run in enumerate(later):
+        index.matching(run.task, ("then", "tasks", number))
+    if study.choose is not None:
+        _check_choice(file, study.choose, {suite.name: suite for _, suite in loaded})
+    lm = load_lm(file)
+    num_layers = len(find_feed_forwards(lm.model))
+    conditions = list(dict.fromkeys(one for grid in study.interventions for one in grid.conditions(num_layers)))
+    _check_layers(file, num_layers)
+    suites = [suite for _, suite in loaded]
+    for suite in suites:
+        suite.build(study, lm)
+    return Prepared(file, lm, languages, conditions, suites, index, bases)
+
+
+def load_lm(file: StudyFile) -> StudyModel:
+    """Load the model of a study, unamplified.
+
+    Raises:
+        AmplifyError: It cannot be had, or an argument is wrong.
+    """
+    arguments = {name: value for name, value in file.study.model.items() if name != "pretrained"}
+    name = model_name(file.study)
+    try:
+        lm = StudyModel(name, **arguments)
+    except AmplifyError as error:
+        raise file.located.error(("model",), str(error)) from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(str(file.located.error(("model",), f"cannot load {name!r}: {reason}"))) from error
+    lm.model.config.name_or_path = name  # what is recorded; the embedded model's folder is this machine's
+    return lm
+
+
+def _languages(file: StudyFile) -> tuple[str, ...]:
+    study = file.study
+    if study.neurons is None:
+        found = study.languages or (study.identify.languages if study.identify else None) or []
+        return tuple(dict.fromkeys(found))
+    try:
+        neurons = read_neurons(locate_neurons(study.neurons))
+    except AmplifyError as error:
+        raise file.located.error(("neurons",), str(error)) from error
+    for number, language in enumerate(study.languages or ()):
+        try:
+            neurons.resolve_language(language)
+        except LanguageError as error:  # noqa: PERF203  # a few, each to be named
+            raise file.located.error(("languages", number), str(error)) from error
+    for number, grid in enumerate(study.interventions):
+        for condition in grid.conditions(neurons.manifest.num_layers):
+            if condition.intervention is not None:
+                try:
+                    condition.intervention.check_against(neurons)
+                except AmplifyError as error:
+                    raise file.located.error(("interventions", number), str(error)) from error
+    return tuple(dict.fromkeys(study.languages or neurons.languages))
+
+
+def _check_layers(file: StudyFile, num_layers: int) -> None:
+    for number, grid in enumerate(file.study.interventions):
+        for condition in grid.conditions(num_layers):
+            layers = condition.intervention.chosen_layers if condition.intervention is not None else None
+            outside = sorted(layer for layer in layers or () if layer >= num_layers)
+            if outside:
+                raise file.located.error(
+                    ("interventions", number, "layers"),
+                    f"layer {outside[0]} is out of range, the model has layers 0 to {num_layers - 1}",
+                )
+
+
+def _check_choice(file: StudyFile, choose: Choose, suites: Mapping[str, Suite]) -> None:
+    for name, task in (("task", choose.task), ("limit_task", choose.limit_task)):
+        if task is not None and task not in suites:
+            raise file.located.error(
+                ("choose", name),
+                f"{task!r}{did_you_mean(task, suites)}: expected one of the study's tasks, {', '.join(suites)}",
+            )
+    own = suites[choose.task]
+    if choose.metric not in own.metrics:
+        raise _no_metric(file, ("choose", "metric"), choose.metric, own)
+    if not own.is_two_sided and own.how.amplify == "cross":
+        raise file.located.error(("choose", "task"), f"{own.name} runs in other languages only: nothing to choose by")
+    for metric in choose.limit:
+        have = [suite for suite in suites.values() if metric in suite.metrics]
+        if choose.limit_task is not None and suites[choose.limit_task] not in have:
+            raise _no_metric(file, ("choose", "limit", metric), metric, suites[choose.limit_task])
+        if not have:
+            raise file.located.error(
+                ("choose", "limit", metric),
+                f"no task of the study reports {metric}: add one, such as amplify_flores_ppl for bits_per_byte",
+            )
+
+
+def _no_metric(file: StudyFile, place: _Place, metric: str, suite: Suite) -> StudyError:
+    have = sorted(suite.metrics)
+    return file.located.error(
+        place, f"{suite.name} has no metric {metric!r}{did_you_mean(metric, have)}: it has {', '.join(have[:8])}"
+    )
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep warnings out of the log inside the ``with`` block."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def limit_of(choose: Choose) -> tuple[str, Bound] | None:
+    """Return the metric that is limited and how far it may move."""
+    return next(iter(choose.limit.items()), None)
