@@ -110,3 +110,21 @@ def test_packed_scoring_is_tried_under_the_first_amplification(caplog):
     lm.switch(Intervention("scale", 2), tiny.neurons("llama"), "ind_Latn")
     assert lm._engine is tried  # once is enough
     assert "no neurons=<file> given" in caplog.text
+
+
+def test_kept_encodings_are_those_that_are_made_anew():
+    lm = made("llama", neurons=tiny.neurons("llama"), language="ind_Latn", factor=2)
+    expected = [getattr(lm, kind)(requests(kind, LANGUAGES), disable_tqdm=True) for kind in TYPES]
+    encoded = []
+    encode = lm._encoded
+
+    def counted(texts, options):
+        encoded.extend(texts)
+        return encode(texts, options)
+
+    lm._encoded = counted
+    lm.keep_encodings()
+    for _ in range(2):
+        assert [getattr(lm, kind)(requests(kind, LANGUAGES), disable_tqdm=True) for kind in TYPES] == expected
+    assert encoded
+    assert len(encoded) == len(set(encoded))  # each once in two rounds

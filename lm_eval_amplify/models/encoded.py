@@ -21,12 +21,17 @@ class EncodedHFLM(HFLM):  # type: ignore[misc]  # the harness is untyped
     model does.
     """
 
-    _ahead: dict[str, list[int]]
-    """Tokens by text, of what :meth:`tok_encode` returns for it alone."""
+    _ahead: dict[str, list[int]] | None = None
+    """Tokens by text, of what :meth:`tok_encode` returns for it alone; None: nothing is encoded ahead."""
+    _keeps_encodings = False
+
+    def keep_encodings(self) -> None:
+        """Keep what is encoded ahead from now on, for requests that come again; what was kept is forgotten."""
+        self._keeps_encodings, self._ahead = True, None
 
     def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
         """As in HFLM."""
-        found = None if args or options else getattr(self, "_ahead", {}).get(string)
+        found = None if args or options or self._ahead is None else self._ahead.get(string)
         return list(super().tok_encode(string, *args, **options)) if found is None else list(found)
 
     @contextmanager
@@ -40,13 +45,17 @@ class EncodedHFLM(HFLM):  # type: ignore[misc]  # the harness is untyped
             usual = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
             with_first: list[str] = []  # they bring their own first token
             others: list[str] = []
+            known = self._ahead or {}
             for text in dict.fromkeys(texts):
-                (with_first if has_bos_prefix(text, first) else others).append(text)
-            self._ahead = self._encoded(others, usual) | self._encoded(with_first, {"add_special_tokens": False})
+                if text not in known:
+                    (with_first if has_bos_prefix(text, first) else others).append(text)
+            new = self._encoded(others, usual) | self._encoded(with_first, {"add_special_tokens": False})
+            self._ahead = {**known, **new}
         try:
             yield
         finally:
-            self._ahead = {}
+            if not self._keeps_encodings:
+                self._ahead = None
 
     def _encoded(self, texts: Sequence[str], options: dict[str, bool]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}

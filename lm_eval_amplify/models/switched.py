@@ -31,8 +31,6 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
     """Whether packed scoring was asked for."""
     _is_probed_amplified = False
     """Whether packed scoring was tried on the amplified model."""
-    _encodings: dict[tuple[str, str], tuple[list[int], list[int]]] | None = None
-    """Of contexts with continuations; None: they are not kept."""
 
     def switch(self, intervention: Intervention | None, neurons: NeuronFile | None, language: str) -> None:
         """Run under another intervention from now on, as a model made with it would; answers without one are kept.
@@ -53,19 +51,6 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
         self.intervention, self.neurons, self.amplifier, self.fixed_targets = intervention, neurons, amplifier, targets
         self.forget_amplified()
         self._take_up()
-
-    def remember_encodings(self) -> None:
-        """Tokenize a context and a continuation once from now on; what was remembered is forgotten."""
-        self._encodings = {}
-
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """As in the harness."""
-        if self._encodings is None:
-            return super()._encode_pair(context, continuation)  # type: ignore[no-any-return]  # the harness is untyped
-        key = (context, continuation)
-        if key not in self._encodings:
-            self._encodings[key] = super()._encode_pair(context, continuation)
-        return self._encodings[key]
 
     def use_packed(self) -> None:
         """Score by packed rows from now on, as far as the model can."""

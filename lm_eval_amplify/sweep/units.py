@@ -83,7 +83,7 @@ class UnitRunner:
             self._lm.switch(condition.intervention, self._neurons[condition.seed][1], condition.language)
         if suite is not self._suite:
             self._suite = suite
-            self._lm.remember_encodings()
+            self._lm.keep_encodings()
         chosen = suite.within(planned.languages)
         self._seed()
         self._remember_unamplified(chosen["tasks"])
