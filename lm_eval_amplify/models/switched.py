@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -27,6 +27,8 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
     """What :class:`AmplifiedRequests` asks for, of a model whose intervention, neurons and languages are attributes."""
 
     intervention: Intervention
+    languages_of_requests: Collection[str] | None = None
+    """The languages that requests can be amplified for; None: all of the neuron file."""
     _packs = False
     """Whether packed scoring was asked for."""
     _is_probed_amplified = False
@@ -110,7 +112,10 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
 
     def _every_target(self, amplifier: Amplifier) -> list[tuple[str, ...]]:
         """What requests can be amplified for."""
-        return [self.fixed_targets] if self.fixed_targets else [(one,) for one in amplifier.neurons.languages]
+        if self.fixed_targets:
+            return [self.fixed_targets]
+        asked = self.languages_of_requests
+        return [(one,) for one in amplifier.neurons.languages if asked is None or one in asked]
 
     def _examples(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
         """The context of one amplification that changes something, if there is one."""

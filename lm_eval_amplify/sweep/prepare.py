@@ -135,6 +135,7 @@ def prepare(file: StudyFile) -> Prepared:
     if study.choose is not None:
         _check_choice(file, study.choose, {suite.name: suite for _, suite in loaded})
     lm = load_lm(file)
+    lm.languages_of_requests = {*languages, *bases}
     num_layers = len(find_feed_forwards(lm.model))
     conditions = list(dict.fromkeys(one for grid in study.interventions for one in grid.conditions(num_layers)))
     _check_layers(file, num_layers)
