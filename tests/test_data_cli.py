@@ -100,7 +100,7 @@ def test_a_group_of_which_the_hub_lacks_some_is_mirrored_as_far_as_it_goes(data,
     out = hub / "out"
     status, printed, err = data("mirror", "--tasks", "amplify_xcopa", "--out", out)
     assert status == 2
-    assert err == "lm-eval-amplify: error: 9 not mirrored, 4 sound\n"
+    assert err.splitlines()[-1] == "lm-eval-amplify: error: 9 not mirrored, 4 sound"  # after what downloads show
     assert "error: cannot load cambridgeltl/xcopa (et) from the Hub: it has no such config; it has 2: id, zh" in printed
     assert len(files(out)) == 4
 
