@@ -42,14 +42,18 @@ LSS = stored(
 LANGUAGES = {"lss_est_Latn": "est_Latn", "lss_fra_Latn": "fra_Latn"}
 
 
+def value(results, languages, metric, target, half, *, split="half", is_two_sided):
+    return metric_of(documents(results), languages, metric, target, split, half, is_two_sided=is_two_sided)
+
+
+def lss(half, results=LSS, languages=LANGUAGES, target="ind_Latn", split="half"):
+    return value(results, languages, "lss", target, half, split=split, is_two_sided=True)
+
+
 def test_the_value_is_the_mean_over_tasks_of_one_half_of_the_documents():
-    chosen = metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", is_chosen_by)
-    assert chosen == pytest.approx((2 / 2 + 1 / 3) / 2)  # documents 0, 2, 4; a NaN is left out
-    assert metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", is_reported) == pytest.approx(
-        (1 / 3 + 2 / 2) / 2
-    )
-    whole = (3 / 5 + 3 / 5) / 2
-    assert metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "none", is_chosen_by) == pytest.approx(whole)
+    assert lss(is_chosen_by) == pytest.approx((2 / 2 + 1 / 3) / 2)  # documents 0, 2, 4; a NaN is left out
+    assert lss(is_reported) == pytest.approx((1 / 3 + 2 / 2) / 2)
+    assert lss(is_chosen_by, split="none") == pytest.approx((3 / 5 + 3 / 5) / 2)
 
 
 def test_the_target_s_own_task_does_not_count():
@@ -58,23 +62,23 @@ def test_the_target_s_own_task_does_not_count():
     both = stored(own | {task: [*LSS.content["samples"][task]] for task in LANGUAGES})
     languages = LANGUAGES | {"lss_ind_Latn": "ind_Latn"}
     for half in (is_chosen_by, is_reported):
-        without = metric_of(documents(LSS), LANGUAGES, "lss", "ind_Latn", "half", half)
-        assert metric_of(documents(both), languages, "lss", "ind_Latn", "half", half) == without
+        assert lss(half, both, languages) == lss(half)
+        alone = lss(half, stored(own), {"lss_ind_Latn": "ind_Latn"})
+        assert math.isnan(alone)  # a language that nothing else is steered to
 
 
 def test_a_metric_of_one_side_is_that_of_the_tasks_in_the_language():
     results = stored({"xcopa_est_Latn": [{"acc": 1.0}, {"acc": 0.0}], "xcopa_ind_Latn": [{"acc": 0.0}, {"acc": 0.0}]})
     languages = {"xcopa_est_Latn": "est_Latn", "xcopa_ind_Latn": "ind_Latn"}
-    assert metric_of(documents(results), languages, "acc", "est_Latn", "half", is_chosen_by) == 1.0
-    assert metric_of(documents(results), languages, "acc", "est_Latn", "half", is_reported) == 0.0
+    assert value(results, languages, "acc", "est_Latn", is_chosen_by, is_two_sided=False) == 1.0
+    assert value(results, languages, "acc", "est_Latn", is_reported, is_two_sided=False) == 0.0
+    assert math.isnan(value(results, languages, "acc", "rus_Cyrl", is_reported, is_two_sided=False))
 
 
-def test_a_metric_that_is_no_mean_or_is_not_there_is_refused():
+def test_a_metric_that_is_no_mean_is_refused():
     results = stored({"ppl_est_Latn": [{"bits_per_byte": [-3.0, 4]}]})
     with pytest.raises(StudyError, match="no mean over documents"):
-        metric_of(documents(results), {"ppl_est_Latn": "est_Latn"}, "bits_per_byte", "est_Latn", "half", is_chosen_by)
-    with pytest.raises(StudyError, match="no task has it for est_Latn"):
-        metric_of(documents(results), {"ppl_est_Latn": "est_Latn"}, "acc", "est_Latn", "half", is_chosen_by)
+        value(results, {"ppl_est_Latn": "est_Latn"}, "bits_per_byte", "est_Latn", is_chosen_by, is_two_sided=False)
 
 
 def test_damage_is_the_mean_over_the_other_languages():

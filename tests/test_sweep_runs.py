@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -180,8 +181,6 @@ def neuron_hash(path: Path) -> str:
 @pytest.mark.parametrize("name", ["results.json", "unit.json", "samples_amplify_lss_ind_Latn.jsonl"])
 @pytest.mark.parametrize("damage", ["cut", "missing", "other"])
 def test_a_damaged_file_is_named_moved_aside_and_its_unit_runs_again(tmp_path, whole, study, caplog, name, damage):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
     file = out / "sweep/amplify_lss" / CONDITION / name
@@ -197,6 +196,96 @@ def test_a_damaged_file_is_named_moved_aside_and_its_unit_runs_again(tmp_path, w
     assert "moved aside" in caplog.text
     assert studies.stored(out) == studies.stored(whole[0])
     assert len(read_rows([out]).faults) == 0
+
+
+def test_a_damaged_record_is_moved_aside_and_no_unit_runs_again(tmp_path, whole, study, caplog):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    (out / "study.json").write_text((out / "study.json").read_text()[:-30])
+    assert studies.run(study, out).ran == 0
+    assert "study.json: damaged" in caplog.text
+    assert studies.stored(out) == studies.stored(whole[0])
+
+
+def test_the_choice_may_go_by_the_task_that_limits_it(tmp_path, saved, neuron_path, mirror):
+    """Which runs unamplified, whatever the controls say, and with controls."""
+    content = studies.content(
+        saved("qwen2"), neuron_path("qwen2"), mirror, tasks=["amplify_xcopa"], then=None,
+        controls={"unamplified": False, "random": [0], "corpus": "babel", "tokens": 200},
+        choose={"metric": "acc", "task": "amplify_xcopa", "limit": {"acc": 0.01}},
+    )  # fmt: skip
+    finished = studies.run(studies.read(tmp_path / "one.yaml", content), tmp_path / "out")
+    assert finished.ran == 1 + 2 * 2 * 3  # unamplified, and two conditions with a control for three targets
+    found = finished.chosen["languages"]["est_Latn"]
+    assert found["condition"] is not None
+    assert found["random"] is not None
+
+
+def test_a_language_without_a_value_or_a_damage_is_left_out_of_the_choice(tmp_path, saved, neuron_path, mirror, caplog):
+    """From one base language: nothing steers to it, and nothing else limits its own damage."""
+    content = studies.content(
+        saved("qwen2"), neuron_path("qwen2"), mirror, bases=["ind_Latn"], controls=None,
+        then={"tasks": ["amplify_xcopa"]},
+    )  # fmt: skip
+    finished = studies.run(studies.read(tmp_path / "one.yaml", content), tmp_path / "out")
+    chosen = {language: found["condition"] is not None for language, found in finished.chosen["languages"].items()}
+    assert chosen == {"est_Latn": True, "ind_Latn": False, "zho_Hans": True}
+    assert "ind_Latn: the task has no value for it" in caplog.text
+
+
+def test_a_preset_and_its_parts_are_one_condition(tmp_path, saved, neuron_path, mirror):
+    content = studies.content(
+        saved("qwen2"), neuron_path("qwen2"), mirror, tasks=["amplify_lss"], choose=None, then=None, controls=None,
+        interventions=[{"preset": "paper_p_median"}, {"statistic": "sentence_median"}, {"factor": 2}],
+    )  # fmt: skip
+    assert studies.run(studies.read(tmp_path / "one.yaml", content), tmp_path / "out").ran == 2
+
+
+def test_units_begun_in_another_order_have_the_same_numbers(tmp_path, saved, neuron_path, mirror):
+    """A statistic of the running input is scored another way; the unamplified side is not."""
+    content = studies.content(
+        saved("qwen2"), neuron_path("qwen2"), mirror, tasks=["amplify_lss"], choose=None, then=None, controls=None,
+        interventions=[{"statistic": "max"}, {"preset": "paper_max"}],
+    )  # fmt: skip
+    file = studies.read(tmp_path / "one.yaml", content)
+    studies.run(file, tmp_path / "out")
+    before = studies.stored(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/sweep/amplify_lss/set-running_max-1.0")
+    studies.run(file, tmp_path / "out")
+    assert studies.stored(tmp_path / "out") == before
+
+
+def test_a_task_that_is_made_otherwise_runs_again(tmp_path, saved, neuron_path, mirror):
+    content = studies.content(
+        saved("qwen2"), neuron_path("qwen2"), mirror, choose=None, then=None, controls=None,
+        tasks=[{"task": "own", "amplify": "cross"}], include_path=[str(tmp_path / "tasks")], metadata=None,
+    )  # fmt: skip
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/utils.py").write_text(OWN_DOCUMENTS)
+    for target, ran in (("0", 7), ("1", 7), ("1", 0)):
+        (tmp_path / "tasks/own.yaml").write_text(OWN_TASK.replace("TARGET", target))
+        assert studies.run(studies.read(tmp_path / "one.yaml", content), tmp_path / "out").ran == ran
+
+
+OWN_TASK = """\
+task: own
+custom_dataset: !function utils.documents
+output_type: multiple_choice
+test_split: test
+doc_to_text: text
+doc_to_target: TARGET
+doc_to_choice: ["yes", "no"]
+metric_list: [{metric: acc}]
+"""
+OWN_DOCUMENTS = """\
+import random
+import datasets
+
+def documents(**_options):
+    texts = [f"number {i}" for i in range(6)]
+    random.shuffle(texts)  # as some tasks do when they are loaded
+    return {"test": datasets.Dataset.from_list([{"text": text} for text in texts])}
+"""
 
 
 def test_the_folder_of_another_study_and_of_something_else_are_refused(tmp_path, whole, saved, neuron_path, mirror):
@@ -257,8 +346,6 @@ def test_a_disk_that_fills_up_is_a_clear_line_and_the_study_goes_on(tmp_path, wh
 
 
 def test_a_study_that_is_read_while_it_runs_says_what_is_missing(tmp_path, whole):
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
     shutil.rmtree(out / "sweep/amplify_lss" / CONDITION)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm_eval_amplify.results.files import Document, ResultsFile
@@ -62,7 +63,7 @@ def _chosen(
     ]
     best = prepared.rule.best(measured)
     if best is None:
-        _logger.warning("%s: no condition stays under the limit; nothing runs with it", target)
+        _logger.warning("%s: %s; nothing is chosen, and nothing runs with it", target, _why_none(measured))
     seeds = prepared.file.study.controls.random if best is not None else ()
     return {
         "condition": None if best is None else best.condition.as_dict(),
@@ -82,21 +83,32 @@ def _chosen(
     }
 
 
+def _why_none(measured: Sequence[Measured]) -> str:
+    if all(math.isnan(one.value) for one in measured):
+        return "the task has no value for it"
+    if all(one.damage is not None and math.isnan(one.damage) for one in measured):
+        return "there is no task in another language to limit the damage by"
+    return "no condition stays under the limit"
+
+
 def _values(
     prepared: Prepared, rule: Choose, condition: Condition, results_of: Callable[[Unit], ResultsFile]
 ) -> dict[str, Halves]:
     """The metric for each target language; of a task that runs once for a condition its samples are read once."""
     suite = prepared.suite(rule.task)
-    by_target = not suite.is_two_sided and suite.how.amplify != "self"
+    by_target = not suite.is_two_sided and prepared.part(suite).amplify != "self"
     found: dict[str, Halves] = {}
     read: _ReadOnce | None = None
     for target in prepared.languages:
+        if not suite.has_value_for(target):
+            found[target] = math.nan, math.nan
+            continue
         if read is None or by_target:
             of_unit = condition.of_language(target) if by_target else condition
             read = _ReadOnce(results_of(Unit("sweep", suite.name, of_unit)))
         languages = _ran(suite, read.file)
         chosen, reported = (
-            metric_of(read.documents, languages, rule.metric, target, rule.split, half)
+            metric_of(read.documents, languages, rule.metric, target, rule.split, half, is_two_sided=suite.is_two_sided)
             for half in (is_chosen_by, is_reported)
         )
         found[target] = chosen, reported
@@ -121,6 +133,8 @@ def _damage(
     suite, limit = prepared.limit_suite, limit_of(rule)
     if limit is None or suite is None:
         return None
+    if all(language == target for language in suite.languages.values()):
+        return math.nan
     amplified = results_of(Unit("sweep", suite.name, condition.of_language(target)))
     unamplified = results_of(Unit("sweep", suite.name, Condition()))
     return damage_of(amplified, unamplified, suite.languages, limit[0], target, limit[1])

@@ -57,11 +57,12 @@ def metric_of(
     target: str,
     split: Split,
     half: Half,
+    *,
+    is_two_sided: bool,
 ) -> float:
     """Return a metric for a target language over half of the documents; NaN where it has no value.
 
-    The mean over tasks of each task's mean over documents. Of tasks of both sides, which have a metric of each
-    target (``lss_ind_Latn``), all tasks count, else those in the target language.
+    The mean over tasks of each task's mean over documents.
 
     Args:
         documents_of: Returns a task's documents, by number.
@@ -70,20 +71,18 @@ def metric_of(
         target: FLORES-200 code.
         split: How documents are split.
         half: Which documents count: :func:`~lm_eval_amplify.sweep.halves.is_chosen_by`, or ``is_reported``.
+        is_two_sided: Whether the tasks compare both sides, and have a metric of each target (``lss_ind_Latn``): then
+            all of them that have the target's count, else those in the target language.
 
     Raises:
-        StudyError: The metric is no mean over documents, or no task has it.
+        StudyError: The metric is no mean over documents.
     """
-    of_target = f"{metric}_{target}"
-    found = {task: documents_of(task) for task in languages}
-    # Of tasks of both sides the target's own has the metric of the other targets, and their mean: neither is of it.
-    name = of_target if any(_has(documents, of_target) for documents in found.values()) else metric
+    name = f"{metric}_{target}" if is_two_sided else metric
     means = []
-    missing = True
-    for task, documents in found.items():
-        if not _has(documents, name) or (name == metric and languages[task] != target):
+    for task, language in languages.items():
+        documents = documents_of(task) if is_two_sided or language == target else {}
+        if not _has(documents, name):
             continue
-        missing = False
         values: list[Any] = [one.values.get(name) for number, one in documents.items() if half(number, split)]
         if not all(isinstance(value, (int, float)) for value in values):
             raise StudyError(
@@ -92,8 +91,6 @@ def metric_of(
         known = [value for value in values if not math.isnan(value)]
         if known:
             means.append(math.fsum(known) / len(known))
-    if missing:
-        raise StudyError(f"choose.metric {metric}: no task has it for {target}; of each of {', '.join(languages)}")
     return math.fsum(means) / len(means) if means else math.nan
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from lm_eval_amplify.sweep.store import FORMAT, RECORD, RESULTS, UNIT, VERSION, 
 from lm_eval_amplify.whole_files import whole_file, whole_folder
 
 _LOCK = ".lock"
+_NUMBERED = re.compile(r"(\d+)-")
 _logger = logging.getLogger(__name__)
 
 
@@ -76,7 +78,7 @@ class StudyFolder:
         path = self.path / RECORD
         if not path.exists():
             others = [one.name for one in self.path.glob("*") if not one.name.startswith(".")]
-            if others:
+            if others and "aside" not in others:  # a record that was damaged is there
                 raise StudyError(
                     f"{self.path} has no {RECORD} but {', '.join(sorted(others)[:3])}: it is no study's folder; give "
                     "another with --out"
@@ -160,6 +162,8 @@ class StudyFolder:
         for stage in ("sweep", "then"):
             for folder in self.path.glob(f"{stage}/*/.*"):
                 shutil.rmtree(folder, ignore_errors=True)
+        for file in self.path.glob(".*.*"):  # `.study.json.x`; the lock has no second part
+            file.unlink(missing_ok=True)
 
     def set_aside_others(self, stage: Stage, units: Sequence[Unit]) -> list[str]:
         """Move aside what a stage has beside these units, and return the paths: the study has changed since.
@@ -191,11 +195,11 @@ class StudyFolder:
         with writing(self.path):
             aside = self.path / "aside"
             aside.mkdir(exist_ok=True)
-            number = sum(1 for _ in aside.iterdir())
-            target = aside / f"{number}-{name}"
-            path.rename(target)
-            for results in target.glob("*.json") if target.is_dir() else ():
+            numbers = [int(found[1]) for one in aside.iterdir() if (found := _NUMBERED.match(one.name))]
+            target = aside / f"{max(numbers, default=-1) + 1}-{name}"
+            for results in path.glob("*.json") if path.is_dir() else ():
                 results.rename(results.with_name(f"{results.name}.aside"))
+            path.rename(target)
 
 
 @contextmanager

@@ -105,7 +105,7 @@ class _Keeper:
 def _found(file: StudyFile, how: Identify, keeper: _Keeper, lm: AmplifiedHFLM, report: Report) -> NeuronFile:
     keeping = keeper.keeping(lm)
     codes = how.languages or file.study.languages or ()
-    key = _digest(how.model_dump(mode="json"), list(codes), keeping.identity, package_version())
+    key = _digest(how.model_dump(mode="json"), list(codes), keeping.identity, package_version(), _state_of(how.corpus))
     found = keeper.get(OWN, key)
     if found is not None:
         return found
@@ -144,9 +144,12 @@ def _control(
 ) -> NeuronFile:
     controls = file.study.controls
     needed = {one.intervention.needs_statistic for one in conditions if one.intervention is not None}
-    statistics = sorted(statistic for statistic in needed if statistic is not None)
+    # All that the file has, so that a condition that is added later finds what it needs.
+    statistics = [name for name in STATISTICS if name in own.statistics] if needed - {None} else []
     corpus, tokens = _source(file, own) if statistics else (None, None)
-    key = _digest(neuron_file_hash(own), seed, statistics, corpus, tokens, lm.provenance["model"], package_version())
+    state = _state_of(corpus) if corpus is not None else None
+    model = lm.provenance["model"]
+    key = _digest(neuron_file_hash(own), seed, statistics, corpus, tokens, model, package_version(), state)
     found = keeper.get(name, key)
     if found is not None:
         return found
@@ -205,6 +208,13 @@ def model_name(study: Study) -> str:
     if named is None:
         raise StudyError("model: give pretrained, no neuron file names the model")
     return str(named)
+
+
+def _state_of(corpus: str) -> list[Any]:
+    """What tells that the texts in a local folder have changed."""
+    folder = Path(corpus.partition(":")[2].partition("?")[0] or "/nowhere")
+    files = sorted(one for one in folder.rglob("*") if one.is_file()) if folder.is_dir() else []
+    return [[str(one.relative_to(folder)), one.stat().st_size, one.stat().st_mtime_ns] for one in files]
 
 
 def _digest(*parts: Any) -> str:

@@ -20,6 +20,8 @@ class Part(NamedTuple):
     amplify: Amplify
     has_controls: bool = True
     """Whether it runs with random neurons, too."""
+    must_run_unamplified: bool = False
+    """Whatever the controls say."""
 
 
 class Planned(NamedTuple):
@@ -48,7 +50,7 @@ def plan_sweep(
     """
     planned = []
     for part in parts:
-        if controls.unamplified and not part.is_two_sided:
+        if (controls.unamplified or part.must_run_unamplified) and not part.is_two_sided:
             planned.append(_unamplified("sweep", part))
         for condition in conditions:
             seeds = controls.random if part.has_controls else ()

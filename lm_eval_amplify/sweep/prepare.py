@@ -21,6 +21,7 @@ from lm_eval_amplify.sweep.study_file import StudyFile
 from lm_eval_amplify.sweep.suites import Suite, TaskIndex, load_suites
 
 _Place = tuple[str | int, ...]
+_logger = logging.getLogger(__name__)
 
 
 class StudyModel(AmplifiedHFLM):
@@ -66,7 +67,7 @@ class Prepared:
             self._then = self._load(then.tasks if then is not None else (), self.languages)
             for suite in self._then:
                 if not suite.is_two_sided:
-                    suite.build(self.file.study, self.lm)
+                    _build(self.file, ("then", "tasks"), suite, self.lm)
         return self._then
 
     def built_for(self, suite: Suite, target: str) -> Suite:
@@ -75,7 +76,7 @@ class Prepared:
         if key not in self._built_for:
             with without_warnings():  # of the target's own tasks, which are left out
                 (built,) = self._load([suite.how.model_copy(update={"task": suite.name})], (target,))
-            built.build(self.file.study, self.lm)
+            _build(self.file, ("then", "tasks"), built, self.lm)
             self._built_for[key] = built
         return self._built_for[key]
 
@@ -87,11 +88,14 @@ class Prepared:
 
     def part(self, suite: Suite) -> Part:
         """Return what a plan has to know of a suite."""
+        choose = self.file.study.choose
         amplify, is_limit = suite.how.amplify, self.limit_suite is suite
         if is_limit and amplify == "self":
             amplify = "matrix"  # the limit is on what happens to the other languages
         # What random neurons damage limits nothing, and would be most of the units.
-        return Part(suite.name, tuple(suite.languages.values()), suite.is_two_sided, amplify, not is_limit)
+        has_controls = not is_limit or (choose is not None and choose.task == suite.name)
+        languages = tuple(suite.languages.values())
+        return Part(suite.name, languages, suite.is_two_sided, amplify, has_controls, must_run_unamplified=is_limit)
 
     @property
     def limit_suite(self) -> Suite | None:
@@ -102,7 +106,7 @@ class Prepared:
         metric = next(iter(choose.limit))
         if choose.limit_task is not None:
             return self.suite(choose.limit_task)
-        return next(suite for suite in self.suites if metric in suite.metrics)
+        return next(suite for suite in self.suites if metric in suite.metrics and not suite.is_two_sided)
 
     @property
     def rule(self) -> Rule:
@@ -133,16 +137,26 @@ def prepare(file: StudyFile) -> Prepared:
     for number, run in enumerate(later):
         index.matching(run.task, ("then", "tasks", number))
     if study.choose is not None:
-        _check_choice(file, study.choose, {suite.name: suite for _, suite in loaded})
+        _check_choice(file, study.choose, {suite.name: suite for _, suite in loaded}, languages)
+    for place, suite in loaded:
+        _check_languages(file, place, suite, languages)
     lm = load_lm(file)
     lm.languages_of_requests = {*languages, *bases}
     num_layers = len(find_feed_forwards(lm.model))
-    conditions = list(dict.fromkeys(one for grid in study.interventions for one in grid.conditions(num_layers)))
+    # By what they do: a preset and its parts are one condition.
+    grid = [one for interventions in study.interventions for one in interventions.conditions(num_layers)]
+    by_slug: dict[str, Condition] = {}
+    for one in grid:
+        by_slug.setdefault(one.slug, one)
+    conditions = list(by_slug.values())
     _check_layers(file, num_layers)
     suites = [suite for _, suite in loaded]
-    for suite in suites:
-        suite.build(study, lm)
-    return Prepared(file, lm, languages, conditions, suites, index, bases)
+    for place, suite in loaded:
+        _build(file, place, suite, lm)
+    prepared = Prepared(file, lm, languages, conditions, suites, index, bases)
+    for suite in prepared.then_suites:  # loaded here, so that what is wrong with them is known before anything runs
+        _check_languages(file, ("then", "tasks"), suite, languages)
+    return prepared
 
 
 def load_lm(file: StudyFile) -> StudyModel:
@@ -151,13 +165,14 @@ def load_lm(file: StudyFile) -> StudyModel:
     Raises:
         AmplifyError: It cannot be had, or an argument is wrong.
     """
-    arguments = {name: value for name, value in file.study.model.items() if name != "pretrained"}
+    # Without a device the harness's command line takes the one that there is.
+    arguments = {"device": None} | {name: value for name, value in file.study.model.items() if name != "pretrained"}
     name = model_name(file.study)
     try:
         lm = StudyModel(name, **arguments)
     except AmplifyError as error:
         raise file.located.error(("model",), str(error)) from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(str(file.located.error(("model",), f"cannot load {name!r}: {reason}"))) from error
     lm.model.config.name_or_path = name  # what is recorded; the embedded model's folder is this machine's
@@ -188,6 +203,33 @@ def _languages(file: StudyFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys(study.languages or neurons.languages))
 
 
+def _build(file: StudyFile, place: _Place, suite: Suite, lm: StudyModel) -> None:
+    try:
+        suite.build(file.study, lm)
+    except AmplifyError as error:
+        raise file.located.error(place, f"{suite.name}: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise file.located.error(
+            place, f"the requests of {suite.name} cannot be built: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _check_languages(file: StudyFile, place: _Place, suite: Suite, languages: Sequence[str]) -> None:
+    """Check that something of a suite will run amplified."""
+    if suite.is_two_sided or suite.how.amplify != "self":
+        return
+    unknown = [name for name, language in suite.languages.items() if language is None and not suite.says(name)]
+    if unknown:
+        raise file.located.error(
+            place, f"{unknown[0]} has no language of its own: say `amplify: cross`, with the neurons of each target"
+        )
+    if not any(language is None or language in languages for language in suite.languages.values()):
+        raise file.located.error(
+            place, f"{suite.name} has no task in a target language: say `amplify: cross`, or name other languages"
+        )
+
+
 def _check_layers(file: StudyFile, num_layers: int) -> None:
     for number, grid in enumerate(file.study.interventions):
         for condition in grid.conditions(num_layers):
@@ -200,7 +242,7 @@ def _check_layers(file: StudyFile, num_layers: int) -> None:
                 )
 
 
-def _check_choice(file: StudyFile, choose: Choose, suites: Mapping[str, Suite]) -> None:
+def _check_choice(file: StudyFile, choose: Choose, suites: Mapping[str, Suite], languages: Sequence[str]) -> None:
     for name, task in (("task", choose.task), ("limit_task", choose.limit_task)):
         if task is not None and task not in suites:
             raise file.located.error(
@@ -210,16 +252,31 @@ def _check_choice(file: StudyFile, choose: Choose, suites: Mapping[str, Suite]) 
     own = suites[choose.task]
     if choose.metric not in own.metrics:
         raise _no_metric(file, ("choose", "metric"), choose.metric, own)
+    if not own.is_mean(choose.metric):
+        raise file.located.error(
+            ("choose", "metric"), f"{choose.metric} of {own.name} is no mean over documents, as acc and lss are"
+        )
+    if not any(own.has_value_for(target) for target in languages):
+        raise file.located.error(
+            ("choose", "task"), f"{own.name} has no value for any of the languages {', '.join(languages)}"
+        )
+    if none := [target for target in languages if not own.has_value_for(target)]:
+        _logger.warning("%s has no value for %s: nothing is chosen for them", own.name, ", ".join(none))
     if not own.is_two_sided and own.how.amplify == "cross":
         raise file.located.error(("choose", "task"), f"{own.name} runs in other languages only: nothing to choose by")
+    _check_limit(file, choose, suites)
+
+
+def _check_limit(file: StudyFile, choose: Choose, suites: Mapping[str, Suite]) -> None:
     for metric in choose.limit:
-        have = [suite for suite in suites.values() if metric in suite.metrics]
+        have = [suite for suite in suites.values() if metric in suite.metrics and not suite.is_two_sided]
         if choose.limit_task is not None and suites[choose.limit_task] not in have:
             raise _no_metric(file, ("choose", "limit", metric), metric, suites[choose.limit_task])
         if not have:
             raise file.located.error(
                 ("choose", "limit", metric),
-                f"no task of the study reports {metric}: add one, such as amplify_flores_ppl for bits_per_byte",
+                f"no task of the study that runs amplified and unamplified reports {metric}: add one, such as "
+                "amplify_flores_ppl for bits_per_byte",
             )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +19,10 @@ from lm_eval_amplify.sweep.folder import StudyFolder
 from lm_eval_amplify.sweep.neurons import model_name, neurons_of
 from lm_eval_amplify.sweep.plan import Planned, plan_sweep, plan_then
 from lm_eval_amplify.sweep.prepare import Prepared
-from lm_eval_amplify.sweep.store import Stage
-from lm_eval_amplify.sweep.suites import Suite
+from lm_eval_amplify.sweep.store import Stage, Unit
+from lm_eval_amplify.sweep.suites import Suite, without_addresses
 from lm_eval_amplify.sweep.units import UnitRunner
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _logger = logging.getLogger(__name__)
 
 
@@ -53,19 +51,15 @@ def run_study(prepared: Prepared, path: Path, report: Show) -> Finished:
     """
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise StudyError(f"one of {processes} processes: a study runs in one; start it without accelerate or torchrun")
-    folder = StudyFolder(path)
+    folder, name = StudyFolder(path), prepared.file.name
     with folder.held():
-        _check_name(folder, prepared.file.name)
+        record = folder.read_record()
+        if record is not None and record["name"] != name:
+            raise StudyError(
+                f"{folder.path} is of the study {record['name']!r}, not of {name!r}: give another folder with --out"
+            )
         folder.clear_temporaries()
-        return _Run(prepared, folder, report).run()
-
-
-def _check_name(folder: StudyFolder, name: str) -> None:
-    record = folder.read_record()
-    if record is not None and record["name"] != name:
-        raise StudyError(
-            f"{folder.path} is of the study {record['name']!r}, not of {name!r}: give another folder with --out"
-        )
+        return _Run(prepared, folder, report).run(is_new=record is None)
 
 
 class _Run:
@@ -76,9 +70,9 @@ class _Run:
         self._entries: list[dict[str, Any]] = []
         self._ran = self._kept = 0
 
-    def run(self) -> Finished:
+    def run(self, *, is_new: bool) -> Finished:
         prepared = self._prepared
-        if self._folder.read_record() is None:
+        if is_new:
             self._write_record(chosen=None)  # what comes first takes long, and must be known for this study's
         neurons = neurons_of(prepared.file, self._folder.path, prepared.lm, prepared.conditions, self._report)
         self._runner = UnitRunner(prepared.lm, prepared.file.study, neurons)
@@ -89,6 +83,8 @@ class _Run:
         chosen = None if rule is None else choose(prepared, rule, self._folder.results_of)
         if chosen is not None:
             self._then(chosen)
+        else:
+            self._set_aside_others("then", [])
         return Finished(self._ran, self._kept, chosen)
 
     def _then(self, chosen: dict[str, Any]) -> None:
@@ -116,8 +112,7 @@ class _Run:
         chosen: dict[str, Any] | None,
     ) -> None:
         """Say in the folder what there will be, and run what there is not."""
-        for other in self._folder.set_aside_others(stage, [one.unit for one in planned]):
-            _logger.warning("%s is no part of the study any more: moved aside", other)
+        self._set_aside_others(stage, [one.unit for one in planned])
         parts = {one.unit: self._runner.parts_of(one, suite_of(one)) for one in planned}
         fingerprints = {unit: _digest(own) for unit, own in parts.items()}
         self._entries += [{**unit.as_dict(), "fingerprint": digest} for unit, digest in fingerprints.items()]
@@ -130,6 +125,10 @@ class _Run:
             self._folder.put(one.unit, fingerprints[one.unit], parts[one.unit], outcome, _as_the_harness)
             self._ran += 1
         self._report(f"{stage}, units", len(planned), len(planned))
+
+    def _set_aside_others(self, stage: Stage, units: Sequence[Unit]) -> None:
+        for other in self._folder.set_aside_others(stage, units):
+            _logger.warning("%s is no part of the study any more: moved aside", other)
 
     def _write_record(self, chosen: dict[str, Any] | None) -> None:
         prepared = self._prepared
@@ -159,4 +158,4 @@ def _as_the_harness(value: Any) -> Any:
     from lm_eval.utils import handle_non_serializable
 
     plain = handle_non_serializable(value)
-    return _ADDRESS.sub("", plain) if isinstance(plain, str) else plain
+    return without_addresses(plain) if isinstance(plain, str) else plain

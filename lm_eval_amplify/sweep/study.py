@@ -43,7 +43,7 @@ Language: TypeAlias = Annotated[str, BeforeValidator(_language)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Identify(_Part):
@@ -247,7 +247,7 @@ class Study(_Part):
     system_instruction: str | None = None
     bootstrap_iters: int = Field(default=100, ge=0)
     """Resamples of standard errors that have no formula, BLEU's say."""
-    seed: int = 1234
+    seed: int = Field(default=1234, ge=0, lt=2**32)
     """Of few-shot examples and of everything that draws."""
 
     @model_validator(mode="after")
@@ -256,6 +256,19 @@ class Study(_Part):
             raise ValueError("give one of neurons (a file, or its name) and identify (how to find them)")
         if self.then is not None and self.choose is None:
             raise ValueError("then runs under what choose has chosen: give choose, or list its tasks under tasks")
-        if self.identify is not None and self.languages is None and self.identify.languages is None:
-            raise ValueError("with identify, give the languages")
+        if self.identify is not None:
+            if self.languages is None and self.identify.languages is None:
+                raise ValueError("with identify, give the languages")
+            found = self.identify.languages
+            missing = [one for one in self.languages or () if found is not None and one not in found]
+            if missing:
+                raise ValueError(f"identify.languages has no {', '.join(missing)}, which languages names")
+            self._check_statistics(self.identify.statistics)
         return self
+
+    def _check_statistics(self, found: Sequence[str] | None) -> None:
+        for grid in self.interventions:
+            for condition in grid.conditions(1):
+                needed = condition.intervention.needs_statistic if condition.intervention is not None else None
+                if found is not None and needed is not None and needed not in found:
+                    raise ValueError(f"{condition.label} needs the statistic {needed}: add it to identify.statistics")

@@ -52,6 +52,8 @@ def read_study_file(path: Path, changes: Sequence[str] = ()) -> StudyFile:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise _located(located, error) from None
+    if "mode" in study.model:
+        raise located.error(("model", "mode"), "a study folds where that is exact, and hooks elsewhere: leave it out")
     for name in study.model:
         if name in _OURS:
             where = "neurons" if name == "neurons" else "languages" if name == "language" else "interventions"
@@ -79,7 +81,7 @@ def _set(content: dict[str, Any], change: str) -> None:
         raise StudyError(f"--set {change}: expected KEY=VALUE, such as model.pretrained=gpt2")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise StudyError(f"--set {change}: the value is no valid YAML") from error
     inner = content
     for key in keys[:-1]:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import torch
+
 from lm_eval_amplify.errors import AmplifyError, StudyError, did_you_mean
+from lm_eval_amplify.models.requests import LANGUAGE_COLUMN
 from lm_eval_amplify.sweep.study import Study, TaskRun
 from lm_eval_amplify.task_languages import language_of_task
 from lm_eval_amplify.tasks_support.two_sided import leaves
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _logger = logging.getLogger(__name__)
 
 
@@ -57,6 +64,21 @@ class Suite:
         """Return a metric's direction."""
         return next(bool(said[metric]) for task in self.tasks.values() if metric in (said := task.higher_is_better()))
 
+    def is_mean(self, metric: str) -> bool:
+        """Return whether a metric is the mean of what documents have of it."""
+        found = (task.aggregation().get(metric) for task in self.tasks.values())
+        return all(one is None or getattr(one, "__name__", "") in ("mean", "nan_mean") for one in found)
+
+    def has_value_for(self, target: str) -> bool:
+        """Return whether a metric is of a target language: one that both sides are compared for, or a task's own."""
+        if self.is_two_sided:
+            return any(target in task.targets for task in self.tasks.values())
+        return target in self.languages.values()
+
+    def says(self, name: str) -> bool:
+        """Return whether a task's documents say their languages themselves."""
+        return LANGUAGE_COLUMN in self.tasks[name].eval_docs[0]
+
     def within(self, languages: Iterable[str | None]) -> dict[str, Any]:
         """Return what the harness's ``evaluate`` takes: the tasks in some languages, and groups of these alone."""
         kept = {name for name, language in self.languages.items() if language in set(languages)}
@@ -74,6 +96,7 @@ class Suite:
             lm: Whose chat template and names go into them.
         """
         limit = self.how.limit or study.limit
+        seed_everything(study.seed)
         for task in self.tasks.values():
             task.build_all_requests(
                 limit=_documents(task, limit),
@@ -117,9 +140,12 @@ def load_suites(
         for name in tasks.matching(run.task, place):
             if name in found:
                 raise tasks.error(place, f"task {name} is there twice")
+            seed_everything(study.seed)  # some tasks draw their documents
             suite = Suite(name, tasks.load(name, place), run)
             kept = set(bases) | {None} if bases is not None else set(suite.languages.values())
             within = suite.within(kept)
+            if not within["tasks"] and is_pattern(run.task):
+                continue
             if not within["tasks"]:
                 have = ", ".join(sorted({language for language in suite.languages.values() if language}))
                 raise tasks.error(place, f"{name} has no task in {', '.join(bases or ())}: it has {have or 'none'}")
@@ -128,8 +154,12 @@ def load_suites(
                     raise tasks.error(
                         place, f"{name} has tasks that compare both sides themselves, and others: name them apart"
                     )
+                if suite.name in found:
+                    raise tasks.error(place, f"task {suite.name} is there twice")
                 _configure(suite, study)
                 found[suite.name] = place, suite
+        if not any(where == place for where, _ in found.values()):
+            raise tasks.error(place, f"{run.task} has no task in {', '.join(bases or ())}")
     return list(found.values())
 
 
@@ -151,7 +181,9 @@ class TaskIndex:
         ours = [str(tasks_folder()), *include_path]
         # Ours alone, where they are enough: the index of the harness's thousands takes seconds.
         self._manager = TaskManager(include_path=ours, include_defaults=False)
-        if not all(self._names_like(name) for name in names):
+        # A pattern means the same whatever stands beside it.
+        in_ours = (not is_pattern(name) or name.startswith("amplify_") for name in names)
+        if not all(in_ours) or not all(self._names_like(name) for name in names):
             self._manager = TaskManager(include_path=list(include_path) or None)
 
     def error(self, place: tuple[str | int, ...], message: str) -> StudyError:
@@ -194,7 +226,7 @@ class TaskIndex:
 
     def _names_like(self, pattern: str) -> list[str]:
         every = self._manager.all_tasks
-        if any(letter in pattern for letter in "*?["):
+        if is_pattern(pattern):
             return [name for name in every if fnmatchcase(name, pattern)]
         return [pattern] if pattern in every else []
 
@@ -209,6 +241,18 @@ def _apart(suite: Suite) -> list[Suite]:
 
 def _is_two_sided(task: Any) -> bool:
     return bool(getattr(task, "is_two_sided", False))
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a name stands for several."""
+    return any(letter in name for letter in "*?[")
+
+
+def seed_everything(seed: int) -> None:
+    """As the harness before a run, so that what comes is the same whatever came before."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # what tasks and metrics draw from
+    torch.manual_seed(seed)
 
 
 def _configure(suite: Suite, study: Study) -> None:
@@ -248,8 +292,14 @@ def _pruned(group: Any, kept: set[str]) -> Any:
     return smaller
 
 
+def without_addresses(text: str) -> str:
+    """Return a text without the addresses of functions, which differ from run to run."""
+    return _ADDRESS.sub("", text)
+
+
 def _digest(task: Any) -> str:
-    digest = hashlib.sha256()
+    config = {name: one for name, one in task.dump_config().items() if name not in ("metadata", "dataset_kwargs")}
+    digest = hashlib.sha256(without_addresses(json.dumps(config, sort_keys=True, default=str)).encode())
     for one in task.instances:
         asked = [one.request_type, one.doc_id, one.idx, one.repeats, one.args, one.doc]
         digest.update(json.dumps(asked, sort_keys=True, default=str, ensure_ascii=False).encode())

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-import torch
 
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.models.paired_draws import is_sampled
@@ -21,7 +17,8 @@ from lm_eval_amplify.provenance import neuron_file_hash, package_version
 from lm_eval_amplify.sweep.folder import Outcome
 from lm_eval_amplify.sweep.plan import Planned
 from lm_eval_amplify.sweep.study import Study
-from lm_eval_amplify.sweep.suites import Suite
+from lm_eval_amplify.sweep.suites import Suite, seed_everything
+from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
 NeuronFiles = Mapping[int | None, tuple[str, NeuronFile]]
 """Name and content of the languages' neurons (None) and of random ones (by seed)."""
@@ -77,16 +74,16 @@ class UnitRunner:
 
         began, clock = time.time(), time.perf_counter()
         condition = planned.unit.condition
-        if condition.intervention is None:
-            self._lm.switch(None, None, condition.language)
-        else:
-            self._lm.switch(condition.intervention, self._neurons[condition.seed][1], condition.language)
         if suite is not self._suite:
             self._suite = suite
             self._lm.keep_encodings()
         chosen = suite.within(planned.languages)
-        self._seed()
         self._remember_unamplified(chosen["tasks"])
+        if condition.intervention is None:
+            self._lm.switch(None, None, condition.language)
+        else:
+            self._lm.switch(condition.intervention, self._neurons[condition.seed][1], condition.language)
+        seed_everything(self._study.seed)
         for task in chosen["tasks"].values():
             for instance in task.instances:
                 instance.resps, instance.filtered_resps = [], {}
@@ -105,12 +102,6 @@ class UnitRunner:
         results["total_evaluation_time_seconds"] = str(time.perf_counter() - clock)
         return Outcome(results, samples)
 
-    def _seed(self) -> None:
-        """As the harness before a run, so that a unit is the same whatever ran before it."""
-        random.seed(self._study.seed)
-        np.random.seed(self._study.seed)  # noqa: NPY002  # what tasks and metrics draw from
-        torch.manual_seed(self._study.seed)
-
     def _remember_unamplified(self, tasks: Mapping[str, Any]) -> None:
         """Answer the unamplified twins, all at once, unless that has been done.
 
@@ -125,7 +116,10 @@ class UnitRunner:
         asked = [[kind, *(one.args for one in own)] for kind, own in by_type.items()]
         key = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
         if key != self._unamplified[0]:
+            # By no unit's scorer: that of an intervention with a test-time statistic is another one.
+            self._lm.switch(None, None, OWN_LANGUAGE)
             self._lm.recall({})
+            seed_everything(self._study.seed)
             for kind, own in by_type.items():
                 getattr(self._lm, kind)(own)
             self._unamplified = (key, self._lm.unamplified_answers)
@@ -176,7 +170,7 @@ class UnitRunner:
             "model_name_sanitized": "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name),
             "system_instruction": instruction,
             "system_instruction_sha": hash_string(instruction) if instruction else None,
-            "fewshot_as_multiturn": study.fewshot_as_multiturn,
+            "fewshot_as_multiturn": study.fewshot_as_multiturn if template else None,
             "chat_template": template,
             "chat_template_sha": hash_string(template) if template else None,
         }

@@ -48,6 +48,8 @@ def read_yaml(path: Path) -> Located:
         raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise StudyError(f"{path}: not UTF-8 ({error})") from error
+    except ValueError as error:  # a date that there is not
+        raise StudyError(f"{path}: no valid YAML: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
