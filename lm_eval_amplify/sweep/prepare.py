@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
+
 from lm_eval_amplify.architecture import find_feed_forwards
 from lm_eval_amplify.errors import AmplifyError, LanguageError, ModelError, StudyError, did_you_mean
 from lm_eval_amplify.models.hf import AmplifiedHFLM
@@ -165,8 +167,8 @@ def load_lm(file: StudyFile) -> StudyModel:
     Raises:
         AmplifyError: It cannot be had, or an argument is wrong.
     """
-    # Without a device the harness's command line takes the one that there is.
-    arguments = {"device": None} | {name: value for name, value in file.study.model.items() if name != "pretrained"}
+    arguments = {name: value for name, value in file.study.model.items() if name != "pretrained"}
+    arguments.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")  # HFLM takes "cuda" in any case
     name = model_name(file.study)
     try:
         lm = StudyModel(name, **arguments)
