@@ -128,3 +128,18 @@ def test_kept_encodings_are_those_that_are_made_anew():
         assert [getattr(lm, kind)(requests(kind, LANGUAGES), disable_tqdm=True) for kind in TYPES] == expected
     assert encoded
     assert len(encoded) == len(set(encoded))  # each once in two rounds
+
+
+def test_of_many_factors_the_first_is_tried_for_an_effect(caplog):
+    model = tiny.model("llama")
+    for block in model.model.layers:
+        torch.nn.init.zeros_(block.mlp.down_proj.weight)  # no neuron does anything
+    lm = AmplifiedHFLM(model, tokenizer=tiny.tokenizer(), batch_size=2)
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    for operation, factor, tried in [("set", 1, True), ("set", 2, False), ("add", 2, True), ("set", 0.5, False)]:
+        lm._engine, lm._is_probed_amplified = None, True
+        passes.clear()
+        caplog.clear()
+        lm.switch(Intervention(operation, factor), tiny.neurons("llama"), "task")
+        assert bool(passes) == ("changes no logit" in caplog.text) == tried

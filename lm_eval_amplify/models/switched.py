@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from lm_eval_amplify.languages import canonical_language
 from lm_eval_amplify.models.packed import PackedHFLM
 from lm_eval_amplify.models.requests import AmplifiedRequests, Targets
 from lm_eval_amplify.neurons import NeuronFile
-from lm_eval_amplify.provenance import signature
+from lm_eval_amplify.provenance import neuron_file_hash, signature
 from lm_eval_amplify.task_languages import OWN_LANGUAGE
 
 _logger = logging.getLogger("lm_eval.amplified_hf")  # below the harness's logger, whose level and format it shares
@@ -31,8 +32,14 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
     """The languages that requests can be amplified for; None: all of the neuron file."""
     _packs = False
     """Whether packed scoring was asked for."""
+    _tried: set[tuple[Any, ...]]
+    """Interventions whose effect was looked at, but for their factors."""
     _is_probed_amplified = False
     """Whether packed scoring was tried on the amplified model."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._tried = set()
+        super().__init__(*arguments, **options)
 
     def switch(self, intervention: Intervention | None, neurons: NeuronFile | None, language: str) -> None:
         """Run under another intervention from now on, as a model made with it would; answers without one are kept.
@@ -102,6 +109,11 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
             )
             _logger.warning("%s changes nothing: the model runs unamplified", identity)
             return
+        # What another factor does, this one does: of many factors the first is tried.
+        tried = (neuron_file_hash(amplifier.neurons), self.fixed_targets, *_but_for_factors(amplifier))
+        if tried in self._tried:
+            return
+        self._tried.add(tried)
         by_reason: dict[str, list[str]] = {}
         for languages, reason in without_effect(
             amplifier, self.model, self._probe, self._every_target(amplifier)
@@ -128,6 +140,11 @@ class SwitchedHFLM(AmplifiedRequests, PackedHFLM):
         further = {"attn_mask": torch.ones_like(tokens), "labels": tokens} if self.backend == "seq2seq" else {}
         logits: torch.Tensor = self._model_call(tokens, **further)
         return logits
+
+
+def _but_for_factors(amplifier: Amplifier) -> tuple[Any, ...]:
+    one = amplifier.intervention
+    return one.operation, one.statistic, one.others_operation, one.layers, one.positions
 
 
 def parse_targets(language: object, neurons: NeuronFile | None) -> Targets:
