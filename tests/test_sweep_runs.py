@@ -332,10 +332,12 @@ def test_a_disk_that_fills_up_is_a_clear_line_and_the_study_goes_on(tmp_path, wh
         "try: run_study(prepared, Path(sys.argv[2]), report)\n"
         "except StudyError as error: print(error); sys.exit(2)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(studies.__file__).parent)}
+    paths = [str(Path(studies.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         [sys.executable, "-c", script, str(study.located.path), str(out)],
         env=environment,
+        cwd=tmp_path,  # the package that the other tests have, not a checkout that lies here
         check=False,
         capture_output=True,
         text=True,
