@@ -53,7 +53,7 @@ def sweep(
     for language, found in ((finished.chosen or {}).get("languages") or {}).items():
         condition = found["condition"]
         held_out = found["held_out"]
-        said = "none under the limit" if condition is None else f"{condition['label']}, {held_out:.3f} held out"
+        said = "nothing chosen" if condition is None else f"{condition['label']}, {held_out:.3f} held out"
         typer.echo(f"  {language}: {said}")
     typer.echo(f"next: lm-eval-amplify report {folder}")
 

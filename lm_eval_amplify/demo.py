@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from lm_eval_amplify.identify import Lape, Texts, identify, open_corpus, random_
 from lm_eval_amplify.identify.loading import Loaded, load_model
 from lm_eval_amplify.intervention import Intervention
 from lm_eval_amplify.neurons import NeuronFile, write_neurons
+from lm_eval_amplify.quiet import without_warnings
 from lm_eval_amplify.resources import embedded_model, tasks_folder
 
 MODEL = "babel"
@@ -77,7 +77,7 @@ def run_demo(out: Path | None = None, report: Report = lambda *_: None) -> Outco
         AmplifyError: The folder cannot be written.
     """
     loaded = load_model(MODEL, device="cpu")
-    with _folder(out) as folder, _quiet():
+    with _folder(out) as folder, without_warnings():
         texts = Texts(open_corpus("babel"), TOKENS, max_length=128, batch_size=32)
         found = identify(*loaded, texts, method=METHOD, model_name=MODEL, report=report)
         control = random_control(found, 0, *loaded, texts)
@@ -172,16 +172,6 @@ def _folder(out: Path | None) -> Iterator[Path]:
     except OSError as error:
         raise AmplifyError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
     yield out
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the harness's log lines out of the demonstration."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "lm_eval_amplify"
 
 # A module may import those of its own line and of the lines above.
 LAYERS = [
-    ["errors", "resources", "progress", "processes", "whole_files", "hub_files"],
+    ["errors", "resources", "progress", "processes", "quiet", "whole_files", "hub_files"],
     ["results"],
     ["languages"],
     ["task_languages", "data", "langid", "babel"],

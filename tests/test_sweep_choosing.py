@@ -98,17 +98,17 @@ def conditions(*measured: tuple[float, float | None]) -> list[Measured]:
 @pytest.mark.parametrize(
     ("rule", "measured", "best"),
     [
-        (Rule("lss", True, None), [(0.5, None), (0.9, None), (NAN, None)], 1),
-        (Rule("lss", True, Bound(ratio=1.2)), [(0.5, 1.1), (0.9, 1.3), (0.6, 1.2)], 2),
-        (Rule("lss", True, Bound(difference=0.5)), [(0.5, 0.6), (0.9, NAN)], None),
+        (Rule(True, None), [(0.5, None), (0.9, None), (NAN, None)], 1),
+        (Rule(True, Bound(ratio=1.2)), [(0.5, 1.1), (0.9, 1.3), (0.6, 1.2)], 2),
+        (Rule(True, Bound(difference=0.5)), [(0.5, 0.6), (0.9, NAN)], None),
         (
-            Rule("lss", True, Bound(ratio=1.2)),
+            Rule(True, Bound(ratio=1.2)),
             [(0.6, 1.1), (0.6, 1.05), (0.6, 1.05)],
             1,
         ),  # least damage, first
-        (Rule("loss", False, None), [(0.5, None), (0.9, None)], 0),
-        (Rule("lss", True, Bound(difference=-0.1), True), [(0.9, -0.2), (0.7, -0.1), (0.7, -0.05)], 2),  # an accuracy
-        (Rule("lss", True, None), [], None),
+        (Rule(False, None), [(0.5, None), (0.9, None)], 0),
+        (Rule(True, Bound(difference=-0.1), True), [(0.9, -0.2), (0.7, -0.1), (0.7, -0.05)], 2),  # an accuracy
+        (Rule(True, None), [], None),
     ],
 )
 def test_the_best_that_is_allowed(rule, measured, best):

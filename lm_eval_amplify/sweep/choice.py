@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from lm_eval_amplify.results.files import Document, ResultsFile
 from lm_eval_amplify.sweep.choosing import Measured, damage_of, metric_of, summarise
 from lm_eval_amplify.sweep.conditions import Condition
 from lm_eval_amplify.sweep.halves import is_chosen_by, is_reported
-from lm_eval_amplify.sweep.prepare import Prepared, limit_of
+from lm_eval_amplify.sweep.prepare import Prepared
 from lm_eval_amplify.sweep.store import Unit
 from lm_eval_amplify.sweep.study import Choose
 from lm_eval_amplify.sweep.suites import Suite
@@ -33,13 +34,14 @@ def choose(prepared: Prepared, rule: Choose, results_of: Callable[[Unit], Result
     Raises:
         AmplifyError: The metric is no mean over documents, or results are damaged.
     """
+    results_of = cache(results_of)  # the unamplified ones are asked for again and again
     values = {
         condition: _values(prepared, rule, condition, results_of)
         for one in prepared.conditions
         for condition in (one, *map(one.with_random_neurons, prepared.file.study.controls.random))
     }
     languages = {target: _chosen(prepared, rule, target, values, results_of) for target in prepared.languages}
-    limit = limit_of(rule)
+    limit = rule.bound
     return {
         "metric": rule.metric,
         "task": rule.task,
@@ -130,7 +132,7 @@ class _ReadOnce:
 def _damage(
     prepared: Prepared, rule: Choose, condition: Condition, target: str, results_of: Callable[[Unit], ResultsFile]
 ) -> float | None:
-    suite, limit = prepared.limit_suite, limit_of(rule)
+    suite, limit = prepared.limit_suite, rule.bound
     if limit is None or suite is None:
         return None
     if all(language == target for language in suite.languages.values()):

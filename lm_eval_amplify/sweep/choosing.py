@@ -28,7 +28,6 @@ class Measured(NamedTuple):
 class Rule(NamedTuple):
     """What is best."""
 
-    metric: str
     higher_is_better: bool
     limit: Bound | None
     limit_higher_is_better: bool = False

@@ -26,28 +26,23 @@ class Work(NamedTuple):
     requests: int
     """In all units together; what the unamplified model is asked again and again counts once."""
     seconds: float | None
-    """None: not probed."""
+    """None: nothing runs."""
 
 
-def estimate(prepared: Prepared, *, with_time: bool = True) -> list[Work]:
-    """Return what each suite comes to, those after the choice as if one is found for every language.
-
-    Args:
-        prepared: The study.
-        with_time: Whether to probe.
-    """
+def estimate(prepared: Prepared) -> list[Work]:
+    """Return what each suite comes to, those after the choice as if one is found for every language."""
     study = prepared.file.study
     parts = [prepared.part(suite) for suite in prepared.suites]
     planned = plan_sweep(parts, prepared.conditions, study.controls, prepared.languages)
-    works = [_work("sweep", suite, planned, prepared, with_time) for suite in prepared.suites]
+    works = [_work("sweep", suite, planned, prepared) for suite in prepared.suites]
     if study.then is not None:
         example = dict.fromkeys(prepared.languages, prepared.conditions[0])
         later = plan_then([prepared.part(one) for one in prepared.then_suites], example, study.then.random)
-        works += [_work("then", suite, later, prepared, with_time) for suite in prepared.then_suites]
+        works += [_work("then", suite, later, prepared) for suite in prepared.then_suites]
     return works
 
 
-def _work(stage: str, suite: Suite, planned: Sequence[Planned], prepared: Prepared, with_time: bool) -> Work:
+def _work(stage: str, suite: Suite, planned: Sequence[Planned], prepared: Prepared) -> Work:
     own = [one for one in planned if one.unit.task == suite.name]
     requests = 0
     built = suite
@@ -58,7 +53,7 @@ def _work(stage: str, suite: Suite, planned: Sequence[Planned], prepared: Prepar
         instances = [instance for task in tasks for instance in task.instances]
         requests += sum(not _is_unamplified(instance) for instance in instances)
     requests += sum(_is_unamplified(instance) for task in built.tasks.values() for instance in task.instances or ())
-    seconds = requests * _seconds_per_request(prepared.lm, built) if with_time and own else None
+    seconds = requests * _seconds_per_request(prepared.lm, built) if own else None
     return Work(stage, suite.name, len(own), requests, seconds)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from lm_eval_amplify.neurons.random_control import random_control
 from lm_eval_amplify.provenance import neuron_file_hash, package_version
 from lm_eval_amplify.sweep.conditions import Condition
 from lm_eval_amplify.sweep.folder import writing
+from lm_eval_amplify.sweep.store import digest_of
 from lm_eval_amplify.sweep.study import Identify, Study
 from lm_eval_amplify.sweep.study_file import StudyFile
 from lm_eval_amplify.sweep.units import NeuronFiles
@@ -105,7 +105,9 @@ class _Keeper:
 def _found(file: StudyFile, how: Identify, keeper: _Keeper, lm: AmplifiedHFLM, report: Report) -> NeuronFile:
     keeping = keeper.keeping(lm)
     codes = how.languages or file.study.languages or ()
-    key = _digest(how.model_dump(mode="json"), list(codes), keeping.identity, package_version(), _state_of(how.corpus))
+    key = digest_of(
+        how.model_dump(mode="json"), list(codes), keeping.identity, package_version(), _state_of(how.corpus)
+    )
     found = keeper.get(OWN, key)
     if found is not None:
         return found
@@ -149,7 +151,7 @@ def _control(
     corpus, tokens = _source(file, own) if statistics else (None, None)
     state = _state_of(corpus) if corpus is not None else None
     model = lm.provenance["model"]
-    key = _digest(neuron_file_hash(own), seed, statistics, corpus, tokens, model, package_version(), state)
+    key = digest_of(neuron_file_hash(own), seed, statistics, corpus, tokens, model, package_version(), state)
     found = keeper.get(name, key)
     if found is not None:
         return found
@@ -215,7 +217,3 @@ def _state_of(corpus: str) -> list[Any]:
     folder = Path(corpus.partition(":")[2].partition("?")[0] or "/nowhere")
     files = sorted(one for one in folder.rglob("*") if one.is_file()) if folder.is_dir() else []
     return [[str(one.relative_to(folder)), one.stat().st_size, one.stat().st_mtime_ns] for one in files]
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,11 +13,12 @@ from lm_eval_amplify.architecture import find_feed_forwards
 from lm_eval_amplify.errors import AmplifyError, LanguageError, ModelError, StudyError, did_you_mean
 from lm_eval_amplify.models.hf import AmplifiedHFLM
 from lm_eval_amplify.neurons import locate_neurons, read_neurons
+from lm_eval_amplify.quiet import without_warnings
 from lm_eval_amplify.sweep.choosing import Rule
 from lm_eval_amplify.sweep.conditions import Condition
 from lm_eval_amplify.sweep.neurons import model_name
 from lm_eval_amplify.sweep.plan import Part
-from lm_eval_amplify.sweep.study import Bound, Choose, TaskRun
+from lm_eval_amplify.sweep.study import Choose, TaskRun
 from lm_eval_amplify.sweep.study_file import StudyFile
 from lm_eval_amplify.sweep.suites import Suite, TaskIndex, load_suites
 
@@ -85,7 +85,7 @@ class Prepared:
     def _load(self, runs: Sequence[TaskRun], targets: Sequence[str]) -> list[Suite]:
         study = self.file.study
         placed: list[tuple[_Place, TaskRun]] = [(("then", "tasks", number), run) for number, run in enumerate(runs)]
-        self.index.with_metadata({**study.model, **study.metadata, "targets": list(targets)})
+        self.index.use_metadata({**study.model, **study.metadata, "targets": list(targets)})
         return [suite for _, suite in load_suites(study, placed, self.index, self.bases)]
 
     def part(self, suite: Suite) -> Part:
@@ -103,11 +103,11 @@ class Prepared:
     def limit_suite(self) -> Suite | None:
         """The suite whose metric limits the choice."""
         choose = self.file.study.choose
-        if choose is None or not choose.limit:
+        if choose is None or choose.bound is None:
             return None
-        metric = next(iter(choose.limit))
         if choose.limit_task is not None:
             return self.suite(choose.limit_task)
+        metric, _ = choose.bound
         return next(suite for suite in self.suites if metric in suite.metrics and not suite.is_two_sided)
 
     @property
@@ -116,10 +116,10 @@ class Prepared:
         choose = self.file.study.choose
         assert choose is not None  # noqa: S101  # asked for only where there is one
         higher = self.suite(choose.task).higher_is_better(choose.metric)
-        if self.limit_suite is None:
-            return Rule(choose.metric, higher, None)
-        metric, limit = next(iter(choose.limit.items()))
-        return Rule(choose.metric, higher, limit, self.limit_suite.higher_is_better(metric))
+        if choose.bound is None or self.limit_suite is None:
+            return Rule(higher, None)
+        metric, bound = choose.bound
+        return Rule(higher, bound, self.limit_suite.higher_is_better(metric))
 
 
 def prepare(file: StudyFile) -> Prepared:
@@ -134,7 +134,7 @@ def prepare(file: StudyFile) -> Prepared:
     runs: list[tuple[_Place, TaskRun]] = [(("tasks", number), run) for number, run in enumerate(study.tasks)]
     later = study.then.tasks if study.then is not None else []
     index = TaskIndex([run.task for run in (*study.tasks, *later)], study.include_path, file.located)
-    index.with_metadata({**study.model, **study.metadata, "targets": list(languages)})
+    index.use_metadata({**study.model, **study.metadata, "targets": list(languages)})
     loaded = load_suites(study, runs, index, bases)
     for number, run in enumerate(later):
         index.matching(run.task, ("then", "tasks", number))
@@ -287,18 +287,3 @@ def _no_metric(file: StudyFile, place: _Place, metric: str, suite: Suite) -> Stu
     return file.located.error(
         place, f"{suite.name} has no metric {metric!r}{did_you_mean(metric, have)}: it has {', '.join(have[:8])}"
     )
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Keep warnings out of the log inside the ``with`` block."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def limit_of(choose: Choose) -> tuple[str, Bound] | None:
-    """Return the metric that is limited and how far it may move."""
-    return next(iter(choose.limit.items()), None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from lm_eval_amplify.sweep.folder import StudyFolder
 from lm_eval_amplify.sweep.neurons import model_name, neurons_of
 from lm_eval_amplify.sweep.plan import Planned, plan_sweep, plan_then
 from lm_eval_amplify.sweep.prepare import Prepared
-from lm_eval_amplify.sweep.store import Stage, Unit
+from lm_eval_amplify.sweep.store import Stage, Unit, digest_of
 from lm_eval_amplify.sweep.suites import Suite, without_addresses
 from lm_eval_amplify.sweep.units import UnitRunner
 
@@ -114,7 +112,7 @@ class _Run:
         """Say in the folder what there will be, and run what there is not."""
         self._set_aside_others(stage, [one.unit for one in planned])
         parts = {one.unit: self._runner.parts_of(one, suite_of(one)) for one in planned}
-        fingerprints = {unit: _digest(own) for unit, own in parts.items()}
+        fingerprints = {unit: digest_of(own) for unit, own in parts.items()}
         self._entries += [{**unit.as_dict(), "fingerprint": digest} for unit, digest in fingerprints.items()]
         self._write_record(chosen)
         missing = [one for one in planned if not self._folder.is_finished(one.unit, fingerprints[one.unit])]
@@ -147,10 +145,6 @@ class _Run:
                 "chosen": chosen,
             }
         )
-
-
-def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _as_the_harness(value: Any) -> Any:

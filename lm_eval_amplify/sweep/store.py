@@ -94,6 +94,11 @@ def read_study(path: Path) -> StoredStudy:
     return StoredStudy(path, record, units, missing)
 
 
+def digest_of(*parts: Any) -> str:
+    """Return a hash by which the same parts are known again."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Return the content of a folder's study.json.
 

@@ -211,6 +211,11 @@ class Choose(_Part):
     limit_task: str | None = None
     """Task of the limit's metric; by default the study's one that has it."""
 
+    @property
+    def bound(self) -> tuple[str, Bound] | None:
+        """The metric that is limited and how far it may move."""
+        return next(iter(self.limit.items()), None)
+
 
 class Then(_Part):
     """What runs under the condition that was chosen for each language."""

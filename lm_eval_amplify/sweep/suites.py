@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +18,8 @@ from lm_eval_amplify.errors import AmplifyError, StudyError, did_you_mean
 from lm_eval_amplify.models.requests import LANGUAGE_COLUMN
 from lm_eval_amplify.sweep.study import Study, TaskRun
 from lm_eval_amplify.task_languages import language_of_task
-from lm_eval_amplify.tasks_support.two_sided import leaves
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_logger = logging.getLogger(__name__)
 
 
 class Suite:
@@ -81,7 +78,8 @@ class Suite:
 
     def within(self, languages: Iterable[str | None]) -> dict[str, Any]:
         """Return what the harness's ``evaluate`` takes: the tasks in some languages, and groups of these alone."""
-        kept = {name for name, language in self.languages.items() if language in set(languages)}
+        chosen = set(languages)
+        kept = {name for name, language in self.languages.items() if language in chosen}
         groups = {name: _pruned(group, kept) for name, group in self._loaded["groups"].items()}
         return {
             "tasks": {name: task for name, task in self.tasks.items() if name in kept},
@@ -117,16 +115,16 @@ class Suite:
 def load_suites(
     study: Study,
     runs: Sequence[tuple[tuple[str | int, ...], TaskRun]],
-    tasks: Any,
-    bases: Sequence[str] | None,
+    tasks: TaskIndex,
+    bases: Sequence[str],
 ) -> list[tuple[tuple[str | int, ...], Suite]]:
     """Load tasks; a pattern stands for every name that it fits.
 
     Args:
         study: Says how they are run.
         runs: Each with its place in the file.
-        tasks: A :class:`TaskIndex`.
-        bases: Languages of the tasks to keep; None: all.
+        tasks: Where they are found.
+        bases: Languages of the tasks to keep.
 
     Returns:
         Each with its place in the file.
@@ -142,13 +140,12 @@ def load_suites(
                 raise tasks.error(place, f"task {name} is there twice")
             seed_everything(study.seed)  # some tasks draw their documents
             suite = Suite(name, tasks.load(name, place), run)
-            kept = set(bases) | {None} if bases is not None else set(suite.languages.values())
-            within = suite.within(kept)
+            within = suite.within({*bases, None})
             if not within["tasks"] and is_pattern(run.task):
                 continue
             if not within["tasks"]:
                 have = ", ".join(sorted({language for language in suite.languages.values() if language}))
-                raise tasks.error(place, f"{name} has no task in {', '.join(bases or ())}: it has {have or 'none'}")
+                raise tasks.error(place, f"{name} has no task in {', '.join(bases)}: it has {have or 'none'}")
             for suite in _apart(Suite(name, within, run)):
                 if suite.is_mixed:
                     raise tasks.error(
@@ -159,7 +156,7 @@ def load_suites(
                 _configure(suite, study)
                 found[suite.name] = place, suite
         if not any(where == place for where, _ in found.values()):
-            raise tasks.error(place, f"{run.task} has no task in {', '.join(bases or ())}")
+            raise tasks.error(place, f"{run.task} has no task in {', '.join(bases)}")
     return list(found.values())
 
 
@@ -191,11 +188,10 @@ class TaskIndex:
         error: StudyError = self._located.error(place, message)
         return error
 
-    def with_metadata(self, metadata: Mapping[str, Any]) -> TaskIndex:
+    def use_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Hand this metadata to the tasks that are loaded from now on."""
         # The index is what takes long; only the factory knows the metadata.
         self._manager._factory = type(self._manager._factory)(meta=dict(metadata))  # noqa: SLF001
-        return self
 
     def matching(self, pattern: str, place: tuple[str | int, ...]) -> list[str]:
         """Return the tasks, groups and tags of a name or pattern.
@@ -258,7 +254,7 @@ def seed_everything(seed: int) -> None:
 def _configure(suite: Suite, study: Study) -> None:
     """As the harness's ``simple_evaluate`` does."""
     shots = suite.how.num_fewshot if suite.how.num_fewshot is not None else study.num_fewshot
-    for task in leaves({"tasks": suite.tasks}):
+    for task in suite.tasks.values():
         if study.gen_kwargs and task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value=study.gen_kwargs, update=True)
         own = task.get_config("num_fewshot")

@@ -127,7 +127,7 @@ class UnitRunner:
 
     def _of_run(self, planned: Planned, suite: Suite, samples: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
         """What the harness adds to its results, but for what describes the machine and changes from run to run."""
-        from lm_eval.utils import hash_string
+        from lm_eval.utils import hash_string, sanitize_model_name
 
         study, lm = self._study, self._lm
         arguments = {name: value for name, value in study.model.items() if name not in ("batch_size", "device")}
@@ -156,7 +156,7 @@ class UnitRunner:
         }
         instruction = study.system_instruction
         template = lm.chat_template(study.apply_chat_template) if study.apply_chat_template else None
-        name = str(study.model.get("pretrained") or self._recorded_model or "unknown")
+        name = lm.model.config.name_or_path
         hashes = {
             task: hash_string("".join(one["doc_hash"] + one["prompt_hash"] + one["target_hash"] for one in own))
             for task, own in samples.items()
@@ -167,17 +167,13 @@ class UnitRunner:
             "task_hashes": hashes,
             "model_source": "amplified_hf",
             "model_name": name,
-            "model_name_sanitized": "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name),
+            "model_name_sanitized": sanitize_model_name(name),
             "system_instruction": instruction,
             "system_instruction_sha": hash_string(instruction) if instruction else None,
             "fewshot_as_multiturn": study.fewshot_as_multiturn if template else None,
             "chat_template": template,
             "chat_template_sha": hash_string(template) if template else None,
         }
-
-    @property
-    def _recorded_model(self) -> str | None:
-        return self._neurons[None][1].manifest.model if None in self._neurons else None
 
     @cached_property
     def _model_info(self) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""Warnings kept out of the log for a while."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep warnings, and what is less, out of the log inside the ``with`` block."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
