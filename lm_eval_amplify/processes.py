@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ class Processes:
                     "`accelerate launch` or `torchrun`"
                 )
             self.rank, self.number = state.process_index, state.num_processes
+            leave_group_at_exit()
 
     @property
     def is_first(self) -> bool:
@@ -71,3 +73,21 @@ class Processes:
         shared = [value]
         torch.distributed.broadcast_object_list(shared, src=0)
         return shared[0]
+
+
+def leave_group_at_exit() -> None:
+    """Have this process leave Gloo's group before the interpreter ends; may be called again.
+
+    Gloo's threads drop a collective's tensors when they come to it, for which they need the interpreter's lock. One
+    that asks for it while the interpreter ends takes the whole process down ("terminate called without an active
+    exception"), after all work is done. Who leaves the group waits for its threads.
+    """
+    atexit.unregister(_leave_group)
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()

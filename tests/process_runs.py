@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import sys
 from pathlib import Path
@@ -65,9 +66,16 @@ def run_all(pretrained: str, neurons: str, data_dir: str, facts_dir: str, cache:
 
 
 if __name__ == "__main__":
+    import torch.distributed
     from accelerate import PartialState
 
     given, out = json.loads(sys.argv[1]), Path(sys.argv[2])
+
+    @atexit.register  # before the package's own, so that it runs after it
+    def _tell_whether_the_group_was_left() -> None:
+        if not torch.distributed.is_initialized():
+            out.with_suffix(f".{rank}.left").touch()
+
     found = run_all(**given)
     rank = PartialState().process_index
     out.with_suffix(f".{rank}.json").write_text(json.dumps(found, default=str), encoding="utf-8")

@@ -47,7 +47,8 @@ def runs(saved, neuron_path, mirror, tmp_path_factory):
     assert done.returncode == 0, done.stderr[-9000:]
     first, second = (json.loads((folder / f"out.{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
     one = process_runs.run_all(**given, cache=str(folder / "one" / "cache"))
-    return SimpleNamespace(one=json.loads(json.dumps(one, default=str)), first=first, second=second)
+    left = sorted(path.name for path in folder.glob("out.*.left"))
+    return SimpleNamespace(one=json.loads(json.dumps(one, default=str)), first=first, second=second, left=left)
 
 
 @pytest.mark.parametrize("name", process_runs.RUNS)
@@ -80,6 +81,11 @@ def test_answers_that_are_not_finite_are_counted_over_all_processes(runs):
 def test_a_process_whose_share_is_cached_is_not_waited_for(runs):
     assert runs.first["cached again"]["forwards"] == runs.first["cached"]["forwards"] > 0
     assert runs.second["cached"]["forwards"] > runs.second["cached again"]["forwards"]
+
+
+def test_a_process_leaves_the_group_before_it_ends(runs):
+    """One that does not may abort when all is done, as a thread of the group still holds a tensor."""
+    assert runs.left == ["out.0.left", "out.1.left"]
 
 
 def test_the_command_line_runs_under_accelerate_launch(saved, neuron_path, mirror, tmp_path):

@@ -22,6 +22,7 @@ from lm_eval_amplify.models.packed import Scorer, check_scorer
 from lm_eval_amplify.models.switched import SwitchedHFLM, parse_targets
 from lm_eval_amplify.neurons import NeuronFile, locate_neurons, read_neurons
 from lm_eval_amplify.presets import make_intervention
+from lm_eval_amplify.processes import leave_group_at_exit
 from lm_eval_amplify.provenance import (
     model_hash,
     neuron_file_hash,
@@ -249,6 +250,7 @@ class AmplifiedHFLM(SwitchedHFLM):
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+            leave_group_at_exit()
         elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(self.pretrained, str) and not self._is_split:
             _logger.warning(
                 "one of %s processes, but each does everything: without GPUs set ACCELERATE_USE_CPU=true to share it "
