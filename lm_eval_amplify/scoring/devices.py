@@ -25,7 +25,7 @@ class Preferences(NamedTuple):
     logits: int
 
 
-CPU = Preferences(batch=256, row=192, worth=32, logits=1 << 21)
+CPU = Preferences(batch=256, row=192, worth=32, logits=1 << 18)
 ACCELERATOR = Preferences(batch=16384, row=256, worth=2048, logits=1 << 25)
 
 

@@ -58,7 +58,7 @@ def probe(
 ) -> Finding:
     """Try what a model can do, best first, on a few rows of tokens from all over its vocabulary.
 
-    Costs three forward passes of about fifty tokens under each condition, and further ones where something is not as
+    Costs a few forward passes of some forty tokens under each condition, and further ones where something is not as
     in the plain model.
 
     Args:
@@ -71,19 +71,16 @@ def probe(
     """
     longest = attention_window(config)
     scored = _requests(vocabulary, min(max_length, longest or max_length))
-    expected = []
-    for condition in conditions:
-        with condition():
-            expected.append(_plain_logprobs(plain, scored, forward.device))
     reasons: tuple[str, ...] = ()
     for abilities, otherwise in (
         (Abilities(trees=True, cache=True, longest=longest), "a prefix is computed again in each row"),
         (Abilities(trees=True, cache=False, longest=longest), "contexts are not shared"),
         (Abilities(trees=False, cache=False), "HFLM scores"),
     ):
-        for condition, logprobs in zip(conditions, expected, strict=True):
+        for condition in conditions:
             with condition():
-                difference = _difference(forward, abilities, scored, logprobs)
+                expected = _plain_logprobs(plain, scored, forward.device)
+                difference = _difference(forward, abilities, scored, expected)
             if difference is not None:
                 reasons = (f"{otherwise} ({difference})",)
                 break
@@ -102,17 +99,20 @@ def attention_window(config: object) -> int | None:
 
 
 def _requests(vocabulary: int, max_length: int) -> list[Scored]:
-    """Options of one context, one the beginning of another; a context with the same beginning; an unrelated one."""
-    tokens = np.linspace(0.1 * vocabulary, 0.9 * vocabulary, 26).astype(int).tolist()
-    context, other = tokens[:7], [*tokens[:3], *tokens[7:11]]
+    """Options of one context, one the beginning of another; a context with the same beginning; an unrelated one.
+
+    Few and short: the harness's logits are of all positions, and should take no more memory here than in a batch.
+    """
+    tokens = np.linspace(0.1 * vocabulary, 0.9 * vocabulary, 21).astype(int).tolist()
+    context, other = tokens[:4], [*tokens[:2], *tokens[4:6]]
     pairs = [
-        (context, tokens[11:12]),
-        (context, tokens[12:13]),
-        (context, tokens[13:16]),
-        (context, tokens[13:18]),
-        (other, tokens[18:20]),
-        (other, tokens[17:20]),
-        (tokens[20:22], tokens[22:26]),
+        (context, tokens[6:7]),
+        (context, tokens[7:8]),
+        (context, tokens[8:11]),
+        (context, tokens[8:13]),
+        (other, tokens[13:15]),
+        (other, tokens[12:15]),
+        (tokens[15:17], tokens[17:21]),
     ]
     return [Scored.cut(before, after, max(max_length, len(after))) for before, after in pairs]
 
