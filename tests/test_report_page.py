@@ -240,7 +240,7 @@ def test_the_command_writes_the_report_and_prints_what_was_chosen(run, study, tm
     assert str(tmp_path / "out" / "index.html") in out.replace("\n", "")
     for line in (
         r"日本語 +│ set max x 1 +│ +0.900 │ 0.800 │ 0.500 \(0.400 to 0.600\) │ +1.100",
-        "none under the limit",
+        "nothing chosen",
     ):
         assert re.search(line, out)
     assert (tmp_path / "out" / "figures" / "chosen.png").is_file()

@@ -21,7 +21,7 @@ from lm_eval_amplify.report.study.parts import (
 from lm_eval_amplify.report.tables import Table
 from lm_eval_amplify.sweep.conditions import Condition
 
-NOTHING = "none under the limit"
+NOTHING = "nothing chosen"
 _CSV = (
     *("language", "condition", "slug", "value_when_choosing", "value_reported"),
     *("random_mean", "random_min", "random_max", "damage"),
