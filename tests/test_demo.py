@@ -87,7 +87,11 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     while not list(tmp_path.iterdir()) and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=120)
+    try:
+        _, said = running.communicate(timeout=60)
+    except subprocess.TimeoutExpired:  # Python drops an interrupt that comes in a destructor
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=120)
     assert running.returncode in (1, 130)
     assert b"Traceback" not in said
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []
