@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from scoring import ROWS, SHAPES, tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
+from workloads import ROWS, SHAPES, tokenizer
 
 from lm_eval_amplify.scoring.batches import Budget, batches, collate
 from lm_eval_amplify.scoring.plan import Limits, plan

@@ -27,9 +27,9 @@ from unittest import mock
 import numpy as np
 import torch
 import yaml
-from scoring import SHAPES, build
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+from workloads import SHAPES, build
 
 from lm_eval_amplify.babel.corpus import LANGUAGES as ALL
 from lm_eval_amplify.babel.corpus import documents

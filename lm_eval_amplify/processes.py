@@ -87,7 +87,7 @@ def leave_group_at_exit() -> None:
 
 
 def _leave_group() -> None:
-    import torch.distributed
+    from torch import distributed
 
-    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
-        torch.distributed.destroy_process_group()
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()

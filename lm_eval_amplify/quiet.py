@@ -10,8 +10,9 @@ from contextlib import contextmanager
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Keep warnings, and what is less, out of the log inside the ``with`` block."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import tiny
@@ -16,7 +13,7 @@ import toy_tasks
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import manager as harness_manager
-from lss_runs import evaluate
+from lss_runs import evaluate, two_processes
 from task_tools import manager, ours, read_jsonl, stock
 from tokenizers import normalizers
 
@@ -129,15 +126,7 @@ def test_a_domain_that_only_one_of_two_processes_has_is_in_the_results_of_both(m
     metadata = {"data_dir": str(data)}
     again = {"tasks": tasks[:1], "metadata": metadata}
     arguments = {"model": model, "tasks": tasks, "metadata": metadata, "again": again}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    worker = str(Path(__file__).with_name("lss_worker.py"))
-    ran = subprocess.run(
-        [*launcher, worker, json.dumps(arguments), str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=600, check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    two = json.loads((tmp_path / "out.0.json").read_text(encoding="utf-8"))
+    two = two_processes(arguments, tmp_path / "out")
     one = evaluate("amplified_hf", model, tasks, metadata)
     for task in tasks:
         single, double = one["results"][task], two["results"][task]

@@ -247,10 +247,10 @@ class AmplifiedHFLM(SwitchedHFLM):
 
         HFLM does everything in each process of the former, and takes its rank on its own machine in the latter.
         """
+        leave_group_at_exit()  # whoever made it: accelerate, or transformers for tp_plan
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
-            leave_group_at_exit()
         elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(self.pretrained, str) and not self._is_split:
             _logger.warning(
                 "one of %s processes, but each does everything: without GPUs set ACCELERATE_USE_CPU=true to share it "

@@ -270,16 +270,18 @@ def _check_choice(file: StudyFile, choose: Choose, suites: Mapping[str, Suite], 
 
 
 def _check_limit(file: StudyFile, choose: Choose, suites: Mapping[str, Suite]) -> None:
-    for metric in choose.limit:
-        have = [suite for suite in suites.values() if metric in suite.metrics and not suite.is_two_sided]
-        if choose.limit_task is not None and suites[choose.limit_task] not in have:
-            raise _no_metric(file, ("choose", "limit", metric), metric, suites[choose.limit_task])
-        if not have:
-            raise file.located.error(
-                ("choose", "limit", metric),
-                f"no task of the study that runs amplified and unamplified reports {metric}: add one, such as "
-                "amplify_flores_ppl for bits_per_byte",
-            )
+    if choose.bound is None:
+        return
+    metric, _ = choose.bound
+    have = [suite for suite in suites.values() if metric in suite.metrics and not suite.is_two_sided]
+    if choose.limit_task is not None and suites[choose.limit_task] not in have:
+        raise _no_metric(file, ("choose", "limit", metric), metric, suites[choose.limit_task])
+    if not have:
+        raise file.located.error(
+            ("choose", "limit", metric),
+            f"no task of the study that runs amplified and unamplified reports {metric}: add one, such as "
+            "amplify_flores_ppl for bits_per_byte",
+        )
 
 
 def _no_metric(file: StudyFile, place: _Place, metric: str, suite: Suite) -> StudyError:
